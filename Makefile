@@ -1,0 +1,43 @@
+# Every target makes .venv and installs what it needs by itself; the second time that is instant.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# A machine with an NVIDIA GPU gets the gpu extra and stock CUDA torch; any other the CPU pins.
+ifeq ($(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -c GPU),)
+HAS_GPU :=
+else
+HAS_GPU := $(filter-out 0,$(shell nvidia-smi -L 2>/dev/null | grep -c GPU))
+endif
+ifdef HAS_GPU
+EXTRAS ?= gpu,dev
+CONSTRAINTS ?=
+else
+EXTRAS ?= cpu,tensorrt-rtx,dev
+CONSTRAINTS ?= -c constraints.txt
+endif
+WORKERS ?= 2
+
+.PHONY: demo test test-full lint clean
+
+$(STAMP): setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/xmask3d demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not full and not gpu" -n $(WORKERS)
+
+test-full: $(STAMP)
+	$(BIN)/python -m pytest -m full -n 0
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy xmask3d_rt export
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Building, checking and verifying engines; never imported by the runtime."""

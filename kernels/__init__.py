@@ -1,0 +1,1 @@
+"""GPU and CPU operators between the engines; one folder per operator."""

@@ -1,0 +1,369 @@
+"""Model configurations: frozen dataclasses and the named presets.
+
+The five released benchmarks (`b15n4`, `b12n7`, `b10n9`, `b170n30`, `b150n50`) share one
+architecture and differ in class split and ensemble ratios; `tiny` is the same code at small
+widths. A configuration is saved as JSON beside every set of engines (`ModelConfig.to_json`).
+
+Source: released configs of XMask3D (wangzy22/XMask3D @ c393300), Stable Diffusion v1
+(v1-inference.yaml), CLIP ViT-L-14; paper arXiv 2411.13243.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+class Precision(StrEnum):
+    """Arithmetic of an exported component; norms, softmax and logits stay fp32 in all of them."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+@dataclass(frozen=True)
+class SparseUNetConfig:
+    """One MinkUNet: four stride-2 stages down, four up, residual basic blocks."""
+
+    planes: tuple[int, ...] = (32, 64, 128, 256, 256, 128, 96, 96)
+    layers: tuple[int, ...] = (2, 3, 4, 6, 2, 2, 2, 2)
+    stem: int = 32
+    in_channels: int = 3
+    out_channels: int = 256
+
+    def __post_init__(self) -> None:
+        if len(self.planes) != 8 or len(self.layers) != 8:
+            raise ValueError(
+                f"SparseUNetConfig: planes and layers need 8 entries (4 down, 4 up), "
+                f"got {len(self.planes)} and {len(self.layers)}"
+            )
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Stable Diffusion v1: the VAE, the UNet, and the encoder of the empty prompt."""
+
+    image_size: int = 512
+    vae_channels: tuple[int, ...] = (128, 256, 512, 512)
+    unet_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_heads: int = 8
+    context_dim: int = 768
+    context_length: int = 77
+    text_layers: int = 12
+    text_heads: int = 12
+    latent_channels: int = 4
+    scale_factor: float = 0.18215
+    alpha_bar: float = 1 - 0.00085  # cumulative alpha at t = 0 of the "ldm linear" schedule
+    noise_seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.image_size % 64:
+            raise ValueError(
+                f"DiffusionConfig: image_size must be a multiple of 64, got {self.image_size}"
+            )
+        for name in ("vae_channels", "unet_channels"):
+            channels = getattr(self, name)
+            if len(channels) != 4 or any(c % 32 for c in channels):
+                raise ValueError(
+                    f"DiffusionConfig: {name} needs 4 multiples of 32 (GroupNorm groups), "
+                    f"got {channels}"
+                )
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the square latent; the VAE reduces by 8."""
+        return self.image_size // 8
+
+    @property
+    def time_dim(self) -> int:
+        """Width of the time embedding."""
+        return 4 * self.unet_channels[0]
+
+
+@dataclass(frozen=True)
+class MaskHeadConfig:
+    """Feature projections, MSDeformAttn pixel decoder and masked-attention mask decoder."""
+
+    projection_dim: int = 512
+    hidden_dim: int = 256
+    heads: int = 8
+    points: int = 4
+    pixel_layers: int = 6
+    pixel_ffn: int = 1024
+    decoder_layers: int = 9
+    decoder_ffn: int = 2048
+    queries: int = 50
+
+    def __post_init__(self) -> None:
+        if self.hidden_dim % self.heads:
+            raise ValueError(
+                f"MaskHeadConfig: hidden_dim {self.hidden_dim} is not divisible by "
+                f"heads {self.heads}"
+            )
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Both CLIP towers, quick-gelu; one head per 64 channels."""
+
+    image_size: int = 224
+    patch_size: int = 14
+    vision_width: int = 1024
+    vision_layers: int = 24
+    text_width: int = 768
+    text_layers: int = 12
+    text_heads: int = 12
+    embed_dim: int = 768
+    context_length: int = 77
+    vocab_size: int = 49408
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size or self.vision_width % 64:
+            raise ValueError(
+                f"ClipConfig: image_size {self.image_size} must be a multiple of patch_size "
+                f"{self.patch_size}, and vision_width {self.vision_width} of 64"
+            )
+
+    @property
+    def patches(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def vision_heads(self) -> int:
+        """Attention heads of the vision tower."""
+        return self.vision_width // 64
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """How a posed view selects points (design: project and select).
+
+    `mask_shape` is the (rows, columns) grid on which points and masks meet, `border` its
+    unused margin in pixels, `depth_tolerance` the relative depth error of a visible point,
+    `min_points` the visible points below which a view is skipped.
+    """
+
+    mask_shape: tuple[int, int] = (240, 320)
+    border: int = 10
+    depth_tolerance: float = 0.25
+    min_points: int = 400
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """Benchmark classes of a checkpoint: those with training labels (base) and those without."""
+
+    names: tuple[str, ...]
+    novel: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        outside = [i for i in self.novel if not 0 <= i < len(self.names)]
+        if outside:
+            raise ValueError(
+                f"ClassSplit: novel indices {outside} are outside 0..{len(self.names) - 1}"
+            )
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        """Names seen in training, in benchmark order."""
+        novel = set(self.novel)
+        return tuple(name for i, name in enumerate(self.names) if i not in novel)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Loss weights and schedule of upstream's training runs."""
+
+    loss_3d: float = 4
+    loss_3d_pure: float = 4
+    loss_3d_contra: float = 0.5
+    loss_explicit_contra: float = 1.5
+    loss_explicit_contra_3d: float = 1
+    loss_explicit_contra_2d_pre: float = 4
+    loss_binary: float = 16
+    binary_pos_weight: float = 0.267
+    start_contra: int = 50
+    lr_3d: float = 1e-3
+    lr_others: float = 1e-4
+    batch_size: int = 64
+    epochs: int = 150
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shape and the arithmetic of one XMask3D.
+
+    `voxel_size` is in metres. `base_ratio` and `novel_ratio` are the exponents r of the
+    geometric ensemble p^r * q^(1-r) for base and novel classes; `binary_threshold` the
+    P(base) above which a point or a mask counts as base.
+    """
+
+    name: str
+    split: ClassSplit
+    point_encoder: SparseUNetConfig = field(default_factory=SparseUNetConfig)
+    binary_head: SparseUNetConfig = field(default_factory=lambda: MINKUNET18A)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    voxel_size: float = 0.02
+    base_ratio: float = 0.65
+    novel_ratio: float = 0.35
+    binary_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.voxel_size <= 0:
+            raise ValueError(f"ModelConfig: voxel_size must be > 0 metres, got {self.voxel_size}")
+        for name in ("base_ratio", "novel_ratio", "binary_threshold"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"ModelConfig: {name} must lie in [0, 1], got {value}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, as stored in a manifest."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """The configuration as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Rebuild a configuration from `to_dict`.
+
+        Raises:
+            ValueError: an unknown or missing key, or a value outside its range.
+        """
+        return _build(cls, values, "ModelConfig")
+
+
+MINKUNET18A = SparseUNetConfig(
+    planes=(32, 64, 128, 256, 128, 128, 96, 96), layers=(2, 2, 2, 2, 2, 2, 2, 2)
+)
+
+
+def _build(cls: type, values: dict[str, Any], where: str) -> Any:
+    """Nested dataclass from plain values; JSON lists become tuples."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known keys: {sorted(fields)}")
+    required = {
+        name
+        for name, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    missing = sorted(required - set(values))
+    if missing:
+        raise ValueError(f"{where}: missing key {missing[0]!r}")
+    built = {}
+    for name, value in values.items():
+        kind = fields[name].type
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            value = _build(kind, value, f"{where}.{name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        built[name] = value
+    return cls(**built)
+
+
+RELEASED_PRESETS = ("b15n4", "b12n7", "b10n9", "b170n30", "b150n50")
+PRESETS = ("tiny", *RELEASED_PRESETS)
+
+
+@cache
+def _read_presets() -> dict[str, dict[str, Any]]:
+    return json.loads((ASSETS / "presets.json").read_text())
+
+
+def _released(name: str) -> ModelConfig:
+    row = _read_presets()[name]
+    return ModelConfig(
+        name=name,
+        split=ClassSplit(names=tuple(row["classes"]), novel=tuple(row["novel"])),
+        mask_head=MaskHeadConfig(queries=row["num_queries"]),
+        loss=LossConfig(
+            **row["loss_weight"],
+            **{
+                key: row[key]
+                for key in (
+                    "binary_pos_weight",
+                    "start_contra",
+                    "lr_3d",
+                    "lr_others",
+                    "batch_size",
+                    "epochs",
+                )
+            },
+        ),
+        voxel_size=row["voxel_size"],
+        base_ratio=row["base_ratio"],
+        novel_ratio=row["novel_ratio"],
+    )
+
+
+def _tiny() -> ModelConfig:
+    """Every path of the full model at small widths: for CI, demos and small machines."""
+    full = _released("b15n4")
+    return dataclasses.replace(
+        full,
+        name="tiny",
+        point_encoder=SparseUNetConfig(
+            planes=(16, 32, 48, 64, 64, 48, 32, 32), layers=(1,) * 8, stem=16, out_channels=64
+        ),
+        binary_head=SparseUNetConfig(
+            planes=(16, 24, 32, 48, 32, 32, 24, 24), layers=(1,) * 8, stem=16, out_channels=32
+        ),
+        diffusion=DiffusionConfig(
+            image_size=256,
+            vae_channels=(32, 32, 64, 64),
+            unet_channels=(32, 64, 96, 96),
+            attention_heads=2,
+            context_dim=64,
+            text_layers=2,
+            text_heads=2,
+        ),
+        mask_head=MaskHeadConfig(
+            projection_dim=64,
+            hidden_dim=64,
+            heads=4,
+            pixel_layers=2,
+            pixel_ffn=128,
+            decoder_layers=3,
+            decoder_ffn=128,
+            queries=20,
+        ),
+        clip=ClipConfig(
+            image_size=112,
+            vision_width=128,
+            vision_layers=3,
+            text_width=64,
+            text_layers=3,
+            text_heads=2,
+            embed_dim=128,
+        ),
+        view=ViewConfig(mask_shape=(120, 160), border=5, min_points=100),
+        loss=dataclasses.replace(full.loss, batch_size=4, epochs=20),
+    )
+
+
+@cache
+def get_preset(name: str) -> ModelConfig:
+    """The configuration of a named preset.
+
+    Raises:
+        ValueError: `name` is not one of `PRESETS`.
+    """
+    if name == "tiny":
+        return _tiny()
+    if name in RELEASED_PRESETS:
+        return _released(name)
+    raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
