@@ -1,1 +1,18 @@
-"""Inference backends behind one `Engine` interface."""
+"""Inference backends behind one `Engine` interface, and the manifest of an engine directory."""
+
+from xmask3d_rt.engines.backends import open_engine, pick_device
+from xmask3d_rt.engines.base import AxisRange, Engine, Signature, TensorSpec
+from xmask3d_rt.engines.manifest import Component, Manifest, Parity, WeightSource
+
+__all__ = [
+    "AxisRange",
+    "Component",
+    "Engine",
+    "Manifest",
+    "Parity",
+    "Signature",
+    "TensorSpec",
+    "WeightSource",
+    "open_engine",
+    "pick_device",
+]

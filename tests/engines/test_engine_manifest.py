@@ -1,0 +1,151 @@
+"""Manifest: round trip, and every way in which a directory can be wrong."""
+
+import json
+import os
+
+import pytest
+
+from xmask3d_rt.engines import Manifest, WeightSource
+from xmask3d_rt.engines.files import STAMP_NAME, FileEntry, hash_file, write_atomically
+from xmask3d_rt.engines.manifest import MANIFEST_NAME
+from xmask3d_rt.errors import EngineError
+
+
+def edit(manifest, change):
+    path = manifest.root / MANIFEST_NAME
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def test_round_trip(manifest):
+    loaded = Manifest.load(manifest.root)
+    assert loaded == manifest
+    assert loaded.root == manifest.root
+    assert loaded.get("linear").signature.profile["T"].max == 16
+    assert loaded.path_of("linear").is_file()
+    values = json.loads(manifest.to_json())
+    assert set(values["class_split"]["base"]).isdisjoint(values["class_split"]["novel"])
+
+
+def test_missing_manifest_rejected(tmp_path):
+    with pytest.raises(EngineError, match=r"has no manifest\.json; build engines .*xmask3d build"):
+        Manifest.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("schema", [2, 99, None, "1"])
+def test_newer_schema_rejected(manifest, schema):
+    edit(manifest, lambda values: values.update(schema=schema))
+    with pytest.raises(EngineError, match=f"has schema {schema}, this version reads up to 1"):
+        Manifest.load(manifest.root)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", ""])
+def test_unreadable_manifest_rejected(manifest, text):
+    (manifest.root / MANIFEST_NAME).write_text(text)
+    with pytest.raises(EngineError, match=r"cannot be read|is not a manifest"):
+        Manifest.load(manifest.root)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.pop("config"),
+        lambda v: v["config"].update(voxel_size=-1),
+        lambda v: v["components"]["linear"].pop("files"),
+        lambda v: v["components"]["linear"].update(precision="fp31"),
+        lambda v: v["components"]["linear"]["files"][0].update(colour="red"),
+    ],
+)
+def test_damaged_manifest_rejected(manifest, change):
+    edit(manifest, change)
+    with pytest.raises(EngineError, match="is damaged"):
+        Manifest.load(manifest.root)
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd"])
+def test_path_outside_rejected(manifest, path):
+    edit(
+        manifest,
+        lambda v: v["components"]["linear"]["files"][0].update(path=path),
+    )
+    with pytest.raises(EngineError, match="outside its directory"):
+        Manifest.load(manifest.root)
+
+
+def test_missing_file_rejected(manifest):
+    manifest.path_of("heads").unlink()
+    with pytest.raises(EngineError, match=r"heads\.safetensors is missing; rebuild with"):
+        Manifest.load(manifest.root)
+
+
+def test_truncated_file_rejected(manifest):
+    path = manifest.path_of("heads")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(EngineError, match="has 699 bytes, expected 700"):
+        Manifest.load(manifest.root)
+
+
+def flip_byte(path):
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("loaded_before", [False, True])
+def test_corrupt_file_rejected(manifest, loaded_before):
+    path = manifest.path_of("heads")
+    if loaded_before:
+        Manifest.load(manifest.root)
+    times = path.stat()
+    flip_byte(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # a write that hides itself
+    with pytest.raises(EngineError, match=r"heads\.safetensors is corrupt: its SHA-256"):
+        Manifest.load(manifest.root)
+
+
+def test_hashes_are_remembered(manifest, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(
+        "xmask3d_rt.engines.files.hash_file", lambda p: hashed.append(p.name) or hash_file(p)
+    )
+    Manifest.load(manifest.root)
+    assert sorted(hashed) == ["heads.safetensors", "model.onnx"]
+    hashed.clear()
+    loaded = Manifest.load(manifest.root)
+    assert hashed == []
+    loaded.verify(full=True)
+    assert len(hashed) == 2
+    hashed.clear()
+    (manifest.root / STAMP_NAME).write_text("not json")
+    Manifest.load(manifest.root)
+    assert len(hashed) == 2
+
+
+def test_load_without_verification(manifest):
+    manifest.path_of("heads").unlink()
+    assert Manifest.load(manifest.root, verify=False) == manifest
+
+
+def test_weights_kind_rejected():
+    with pytest.raises(EngineError, match="synthetic or files, got 'magic'"):
+        WeightSource("magic")
+
+
+def test_atomic_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "manifest.json"
+    write_atomically(path, "old")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_empty_entry_rejected():
+    with pytest.raises(EngineError, match="outside its directory"):
+        FileEntry("", 0, "")

@@ -1,0 +1,254 @@
+"""The `Engine` interface: one component, the same `infer({name: array})` for every backend.
+
+An engine takes torch tensors or numpy arrays and returns torch tensors on its own device.
+Inputs already there are used without a copy; outputs are freshly allocated for every call,
+so a caller may keep them. `infer` may be called from several threads.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+
+from xmask3d_rt.errors import EngineError
+
+Array = np.ndarray | torch.Tensor
+Axis = int | str
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype and shape of one input or output; a string in `shape` is a symbolic axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[Axis, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise EngineError(
+                f"tensor {self.name!r}: unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}"
+            )
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch names it."""
+        return DTYPES[self.dtype]
+
+    def __str__(self) -> str:
+        axes = ", ".join(str(axis) for axis in self.shape)
+        return f"{self.name} [{axes}] {self.dtype}"
+
+
+@dataclass(frozen=True)
+class AxisRange:
+    """The sizes a symbolic axis may take; `opt` is the one an engine is tuned for."""
+
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise EngineError(f"axis range needs 1 <= min <= opt <= max, got {self}")
+
+    def __str__(self) -> str:
+        return f"min {self.min}, opt {self.opt}, max {self.max}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a component takes and gives: inputs, outputs, and the profile of symbolic axes."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    profile: Mapping[str, AxisRange]
+
+    def __post_init__(self) -> None:
+        named = {axis for spec in self.inputs for axis in spec.shape if isinstance(axis, str)}
+        for spec in self.outputs:
+            unbound = sorted({a for a in spec.shape if isinstance(a, str)} - named)
+            if unbound:
+                raise EngineError(f"output {spec}: axis {unbound[0]} appears in no input")
+        missing = sorted(named - set(self.profile))
+        if missing:
+            raise EngineError(f"axis {missing[0]} has no range in the profile")
+
+    @property
+    def is_static(self) -> bool:
+        """Whether every axis has one possible size."""
+        return all(r.min == r.max for r in self.profile.values())
+
+    def resolve(self, specs: Sequence[TensorSpec], axes: Mapping[str, int]) -> list[list[int]]:
+        """Concrete shapes of `specs` for known sizes of the symbolic axes."""
+        return [[axes[a] if isinstance(a, str) else a for a in spec.shape] for spec in specs]
+
+    def optimal_axes(self) -> dict[str, int]:
+        """The `opt` size of every symbolic axis."""
+        return {axis: bounds.opt for axis, bounds in self.profile.items()}
+
+
+def bind_axes(
+    component: str, signature: Signature, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, int]:
+    """Sizes of the symbolic axes, read off the shapes of the inputs.
+
+    Args:
+        component: name used in messages.
+        signature: declared inputs and profile.
+        shapes: shape per input name, complete.
+
+    Returns:
+        axis name → size.
+
+    Raises:
+        EngineError: a shape disagrees with its spec, with another input or with the profile.
+    """
+    axes: dict[str, int] = {}
+    for spec in signature.inputs:
+        shape = tuple(shapes[spec.name])
+        matches = len(shape) == len(spec.shape) and all(
+            isinstance(want, str) or want == got
+            for want, got in zip(spec.shape, shape, strict=True)
+        )
+        if not matches:
+            raise EngineError(f"{component}: input {spec} got shape {list(shape)}")
+        for want, got in zip(spec.shape, shape, strict=True):
+            if not isinstance(want, str):
+                continue
+            bounds = signature.profile[want]
+            if not bounds.min <= got <= bounds.max:
+                raise EngineError(
+                    f"{component}: axis {want} of input {spec} is {got}, outside its profile "
+                    f"({bounds}); split the call or rebuild the engine with a wider profile"
+                )
+            if axes.setdefault(want, got) != got:
+                raise EngineError(
+                    f"{component}: axis {want} is {axes[want]} in one input and {got} in "
+                    f"{spec}; all inputs of a call share it"
+                )
+    return axes
+
+
+def check_feeds(component: str, signature: Signature, feeds: Mapping[str, Array]) -> dict[str, int]:
+    """Check the names, dtypes and shapes of one call.
+
+    Returns:
+        axis name → size, for the symbolic axes.
+
+    Raises:
+        EngineError: an unknown or missing input, a dtype or a shape the engine does not take.
+    """
+    expected = {spec.name: spec for spec in signature.inputs}
+    listing = ", ".join(str(spec) for spec in signature.inputs)
+    unknown = sorted(set(feeds) - set(expected))
+    if unknown:
+        raise EngineError(f"{component}: unknown input {unknown[0]!r}; inputs: {listing}")
+    missing = [name for name in expected if name not in feeds]
+    if missing:
+        raise EngineError(f"{component}: missing input {missing[0]!r}; inputs: {listing}")
+    for name, spec in expected.items():
+        array = feeds[name]
+        if not isinstance(array, np.ndarray | torch.Tensor):
+            raise EngineError(
+                f"{component}: input {spec} must be a torch tensor or numpy array, "
+                f"got {type(array).__name__}"
+            )
+        dtype = str(array.dtype).removeprefix("torch.")
+        if dtype != spec.dtype:
+            raise EngineError(f"{component}: input {spec} got dtype {dtype}; convert it first")
+    return bind_axes(component, signature, {name: feeds[name].shape for name in expected})
+
+
+class Engine(ABC):
+    """One loaded component on one device.
+
+    Attributes:
+        component: its name, such as `unet`.
+        signature: declared inputs, outputs and profile.
+        device: where outputs appear and where inputs are used without a copy.
+        backend: name of the library that runs it.
+    """
+
+    backend: str = ""
+
+    def __init__(self, component: str, signature: Signature, device: torch.device) -> None:
+        self.component = component
+        self.signature = signature
+        self.device = device
+        self._closed = False
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Declared inputs, in order."""
+        return self.signature.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Declared outputs, in order."""
+        return self.signature.outputs
+
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+        """Run the component once.
+
+        Args:
+            feeds: array per input name; dtypes and shapes as declared. Arrays on another
+                device, or not contiguous, are copied.
+
+        Returns:
+            tensor per output name, on `device`, owned by the caller.
+
+        Raises:
+            EngineError: wrong names, dtypes or shapes, a closed engine, or a backend failure.
+        """
+        if self._closed:
+            raise EngineError(f"{self.component}: infer on a closed engine; open it again")
+        axes = check_feeds(self.component, self.signature, feeds)
+        tensors = {spec.name: self._place(feeds[spec.name]) for spec in self.inputs}
+        shapes = self.signature.resolve(self.outputs, axes)
+        results = {
+            spec.name: torch.empty(shape, dtype=spec.torch_dtype, device=self.device)
+            for spec, shape in zip(self.outputs, shapes, strict=True)
+        }
+        self._run(tensors, results)
+        return results
+
+    def close(self) -> None:
+        """Release the backend's memory; the engine cannot be used afterwards."""
+        self._closed = True
+
+    def _place(self, array: Array) -> torch.Tensor:
+        if isinstance(array, np.ndarray):
+            # torch refuses negative strides and warns about read-only memory
+            array = np.require(array, requirements=("C", "W"))
+            array = torch.from_numpy(array)
+        return array.detach().to(self.device, non_blocking=True).contiguous()
+
+    @abstractmethod
+    def _run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
+        """Fill the preallocated `outputs` from checked, contiguous `inputs` on `device`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,121 @@
+"""Files of an engine directory: sizes, SHA-256 hashes, atomic writes.
+
+Full-size engines are several gigabytes, so a hash that was found right is remembered with the
+file's size and times in `.verified.json` beside the manifest, and computed again when any of
+them changed. Any write to a file changes its times.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xmask3d_rt.errors import EngineError
+
+logger = logging.getLogger(__name__)
+
+STAMP_NAME = ".verified.json"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file as a manifest records it; `path` is relative to the engine directory."""
+
+    path: str
+    size: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        path = Path(self.path)
+        if not path.parts or path.is_absolute() or ".." in path.parts:
+            raise EngineError(f"manifest names a file outside its directory: {self.path!r}")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe_file(path: Path, name: str | None = None) -> FileEntry:
+    """Size and hash of a file, recorded under `name` (its own name by default)."""
+    return FileEntry(path=name or path.name, size=path.stat().st_size, sha256=hash_file(path))
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Write a text file so that readers see the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def verify_files(root: Path, entries: Sequence[FileEntry], full: bool = False) -> None:
+    """Check presence, size and hash of files.
+
+    Args:
+        root: directory the entries are relative to.
+        entries: what the manifest records.
+        full: hash every file, also those found right before and untouched since.
+
+    Raises:
+        EngineError: the first file that is missing, of another size, or changed.
+    """
+    fix = f"rebuild with `xmask3d build --out {root}`"
+    for entry in entries:
+        path = root / entry.path
+        if not path.is_file():
+            raise EngineError(f"{path} is missing; {fix}")
+        size = path.stat().st_size
+        if size != entry.size:
+            raise EngineError(f"{path} has {size} bytes, expected {entry.size}; {fix}")
+    stamps = {} if full else _read_stamps(root)
+    fresh = {}
+    for entry in entries:
+        path = root / entry.path
+        stamp = _stamp(path, entry)
+        if stamps.get(entry.path) != stamp:
+            found = hash_file(path)
+            if found != entry.sha256:
+                raise EngineError(
+                    f"{path} is corrupt: its SHA-256 is {found[:12]}…, expected "
+                    f"{entry.sha256[:12]}…; {fix}"
+                )
+        fresh[entry.path] = stamp
+    if fresh != stamps:
+        _write_stamps(root, fresh)
+
+
+def _stamp(path: Path, entry: FileEntry) -> list[int | str]:
+    """Identity of a file's content: the change time moves with every write, unlike mtime."""
+    stat = path.stat()
+    return [entry.sha256, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _read_stamps(root: Path) -> dict[str, list[int | str]]:
+    try:
+        values = json.loads((root / STAMP_NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _write_stamps(root: Path, stamps: dict[str, list[int | str]]) -> None:
+    try:
+        write_atomically(root / STAMP_NAME, json.dumps(stamps, indent=1))
+    except OSError as error:
+        # a read-only directory still works, its files are hashed on every load
+        logger.debug("cannot remember verified hashes in %s: %s", root, error)
