@@ -1,5 +1,6 @@
 """GPU and CPU operators between the engines; one folder per operator."""
 
+from xmask3d_rt.kernels.assign_masks import MaskAssignment, assign_masks, mask_class_logits
 from xmask3d_rt.kernels.kernel_map import (
     CoordIndex,
     KernelMap,
@@ -8,18 +9,44 @@ from xmask3d_rt.kernels.kernel_map import (
     build_unet_maps,
     index_coords,
 )
+from xmask3d_rt.kernels.label_points import (
+    LabelTables,
+    PointLabels,
+    build_label_tables,
+    label_points,
+)
+from xmask3d_rt.kernels.mask_pool import mask_pool
+from xmask3d_rt.kernels.nearest_fill import nearest_fill
+from xmask3d_rt.kernels.project_view import ProjectedView, project_view
 from xmask3d_rt.kernels.sparse_conv import Epilogue, sparse_conv
+from xmask3d_rt.kernels.vote import SceneVotes, VotedLabels, finish_votes, make_votes, vote
 from xmask3d_rt.kernels.voxelize import Voxels, voxelize
 
 __all__ = [
     "CoordIndex",
     "Epilogue",
     "KernelMap",
+    "LabelTables",
+    "MaskAssignment",
+    "PointLabels",
+    "ProjectedView",
+    "SceneVotes",
     "UNetMaps",
+    "VotedLabels",
     "Voxels",
+    "assign_masks",
     "build_kernel_map",
+    "build_label_tables",
     "build_unet_maps",
+    "finish_votes",
     "index_coords",
+    "label_points",
+    "make_votes",
+    "mask_class_logits",
+    "mask_pool",
+    "nearest_fill",
+    "project_view",
     "sparse_conv",
+    "vote",
     "voxelize",
 ]
