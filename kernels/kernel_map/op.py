@@ -1,0 +1,209 @@
+"""build_kernel_map: which input voxel meets which weight, for one convolution or a whole UNet."""
+
+import torch
+from torch import Tensor
+
+from xmask3d_rt.kernels.coords import MARGIN, check_coords
+from xmask3d_rt.kernels.dispatch import define_op
+from xmask3d_rt.kernels.kernel_map.reference import (
+    downsample_coords_reference,
+    find_neighbors_reference,
+    index_coords_reference,
+)
+from xmask3d_rt.kernels.kernel_map.types import CoordIndex, KernelMap, UNetMaps
+
+
+def index_coords(coords: Tensor) -> CoordIndex:
+    """Look-up structure of a set of distinct voxels, to be shared by several maps.
+
+    Args:
+        coords: [M, 4] integer (batch, x, y, z), each voxel once; M = 0 is legal.
+
+    Raises:
+        ValueError: wrong shape, a voxel twice, or a coordinate outside the packed range.
+        TypeError: floating-point coordinates.
+    """
+    check_coords("build_kernel_map", coords)
+    coords = coords.to(torch.int32)
+    return CoordIndex(coords, *_index_coords(coords))
+
+
+def build_kernel_map(
+    coords: Tensor,
+    kernel_size: int,
+    stride: int = 1,
+    tensor_stride: int = 1,
+    transposed: bool = False,
+    out_coords: Tensor | None = None,
+    index: CoordIndex | None = None,
+) -> KernelMap:
+    """Kernel map of one sparse convolution.
+
+    Offset k = i0 + K·i1 + K²·i2 with the first axis fastest, i - ⌊K/2⌋ for odd K and i for even
+    K, times the tensor stride. Outputs are the inputs at stride 1, else the distinct
+    ⌊c / s⌋·s in ascending order, s = stride · tensor_stride. A transposed map is the swapped
+    map of the forward one, from `out_coords` (finer) to `coords`.
+
+    Args:
+        coords: [M_in, 4] integer (batch, x, y, z), each voxel once; M_in = 0 is legal.
+        kernel_size: edge of the cubic kernel, >= 1.
+        stride: stride of the convolution, >= 1.
+        tensor_stride: spacing of `coords`.
+        transposed: build the map of the transposed convolution; needs `out_coords`.
+        out_coords: [M_out, 4] output voxels, where they exist already.
+        index: `index_coords` of the voxels that are looked up (`coords`, or `out_coords` for a
+            transposed map), to share it between maps.
+
+    Raises:
+        ValueError: wrong shapes or sizes, a voxel twice, coordinates outside the packed range,
+            or a transposed map without out_coords.
+        TypeError: floating-point coordinates.
+    """
+    check_coords("build_kernel_map", coords)
+    _check_sizes(kernel_size, stride, tensor_stride)
+    if transposed:
+        if out_coords is None:
+            raise ValueError(
+                "build_kernel_map: a transposed map needs out_coords, the existing voxels of the "
+                "finer level"
+            )
+        if tensor_stride % stride:
+            raise ValueError(
+                f"build_kernel_map: stride {stride} does not divide tensor_stride {tensor_stride}"
+            )
+        forward = build_kernel_map(
+            out_coords, kernel_size, stride, tensor_stride // stride, out_coords=coords, index=index
+        )
+        return forward.swapped
+    index = index_coords(coords) if index is None else index
+    submanifold = stride == 1 and out_coords is None
+    if submanifold:
+        out_coords = index.coords
+    elif out_coords is None:
+        out_coords = _downsample_coords(index.coords, stride * tensor_stride)
+    else:
+        check_coords("build_kernel_map", out_coords)
+        out_coords = out_coords.to(torch.int32)
+    neighbors = _find_neighbors(out_coords, index.keys, index.rows, kernel_size, tensor_stride)
+    return KernelMap(
+        neighbors=neighbors,
+        out_coords=out_coords,
+        in_coords=index.coords,
+        kernel_size=kernel_size,
+        stride=stride,
+        tensor_stride=tensor_stride,
+        submanifold=submanifold and kernel_size % 2 == 1,
+    )
+
+
+def build_unet_maps(coords: Tensor, levels: int = 4) -> UNetMaps:
+    """All kernel maps of a MinkUNet on one set of voxels, shared by every net that runs on it.
+
+    Each level is indexed once; its 3³ map at level 0 is cut from the 5³ map of the stem.
+
+    Args:
+        coords: [M, 4] integer (batch, x, y, z), each voxel once; M = 0 is legal.
+        levels: number of stride-2 stages.
+
+    Raises:
+        ValueError: wrong shape, a voxel twice, or coordinates outside the packed range.
+        TypeError: floating-point coordinates.
+    """
+    index = index_coords(coords)
+    stem = build_kernel_map(index.coords, 5, index=index)
+    conv = [_cut_center(stem, 3)]
+    down: list[KernelMap] = []
+    level_coords = [index.coords]
+    for level in range(levels):
+        down.append(build_kernel_map(index.coords, 2, 2, 1 << level, index=index))
+        index = index_coords(down[-1].out_coords)
+        level_coords.append(index.coords)
+        conv.append(build_kernel_map(index.coords, 3, 1, 2 << level, index=index))
+    up = tuple(kernel_map.swapped for kernel_map in down)
+    return UNetMaps(tuple(level_coords), stem, tuple(conv), tuple(down), up)
+
+
+def _cut_center(kernel_map: KernelMap, kernel_size: int) -> KernelMap:
+    """The map of a smaller odd kernel, whose offsets are the inner ones of a larger odd kernel."""
+    size, margin = kernel_map.kernel_size, (kernel_map.kernel_size - kernel_size) // 2
+    m_out = kernel_map.neighbors.shape[0]
+    inner = slice(margin, size - margin)
+    cube = kernel_map.neighbors.reshape(m_out, size, size, size)[:, inner, inner, inner]
+    return KernelMap(
+        neighbors=cube.reshape(m_out, kernel_size**3),
+        out_coords=kernel_map.out_coords,
+        in_coords=kernel_map.in_coords,
+        kernel_size=kernel_size,
+        tensor_stride=kernel_map.tensor_stride,
+        submanifold=True,
+    )
+
+
+def _check_sizes(kernel_size: int, stride: int, tensor_stride: int) -> None:
+    for name, value in (
+        ("kernel_size", kernel_size),
+        ("stride", stride),
+        ("tensor_stride", tensor_stride),
+    ):
+        if value < 1:
+            raise ValueError(f"build_kernel_map: {name} must be >= 1, got {value}")
+    reach = (kernel_size - 1) * tensor_stride
+    if max(reach, stride * tensor_stride) > MARGIN:
+        raise ValueError(
+            f"build_kernel_map: kernel_size {kernel_size} and stride {stride} at tensor_stride "
+            f"{tensor_stride} reach beyond {MARGIN} voxels; use a smaller kernel or stride"
+        )
+
+
+def _index_coords_triton(coords: Tensor) -> tuple[Tensor, Tensor]:
+    return index_coords_reference(coords)
+
+
+def _find_neighbors_triton(
+    coords: Tensor, index_keys: Tensor, index_rows: Tensor, kernel_size: int, tensor_stride: int
+) -> Tensor:
+    return find_neighbors_reference(coords, index_keys, index_rows, kernel_size, tensor_stride)
+
+
+def _downsample_coords_triton(coords: Tensor, tensor_stride: int) -> Tensor:
+    return downsample_coords_reference(coords, tensor_stride)
+
+
+def _index_coords_fake(coords: Tensor) -> tuple[Tensor, Tensor]:
+    size = torch.library.get_ctx().new_dynamic_size()
+    return (
+        coords.new_empty((size,), dtype=torch.int64),
+        coords.new_empty((size,), dtype=torch.int32),
+    )
+
+
+def _find_neighbors_fake(
+    coords: Tensor, index_keys: Tensor, index_rows: Tensor, kernel_size: int, tensor_stride: int
+) -> Tensor:
+    return coords.new_empty((coords.shape[0], kernel_size**3), dtype=torch.int32)
+
+
+def _downsample_coords_fake(coords: Tensor, tensor_stride: int) -> Tensor:
+    size = torch.library.get_ctx().new_dynamic_size()
+    return coords.new_empty((size, 4), dtype=torch.int32)
+
+
+_index_coords = define_op(
+    "index_coords(Tensor coords) -> (Tensor, Tensor)",
+    reference=index_coords_reference,
+    triton=_index_coords_triton,
+    fake=_index_coords_fake,
+)
+_find_neighbors = define_op(
+    "find_neighbors(Tensor coords, Tensor index_keys, Tensor index_rows, int kernel_size, "
+    "int tensor_stride) -> Tensor",
+    reference=find_neighbors_reference,
+    triton=_find_neighbors_triton,
+    fake=_find_neighbors_fake,
+)
+_downsample_coords = define_op(
+    "downsample_coords(Tensor coords, int tensor_stride) -> Tensor",
+    reference=downsample_coords_reference,
+    triton=_downsample_coords_triton,
+    fake=_downsample_coords_fake,
+)

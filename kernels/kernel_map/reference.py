@@ -1,0 +1,78 @@
+"""Torch form of the kernel map: sorted keys and binary search.
+
+The index of a set of voxels is its keys in ascending order and the row each came from. The
+neighbours of all voxels along one run of z offsets cost a single binary search: keys are
+unique and multiples of the tensor stride, so
+lower_bound(q + stride) = lower_bound(q) + [keys[lower_bound(q)] = q].
+"""
+
+import torch
+from torch import Tensor
+
+from xmask3d_rt.kernels.coords import (
+    check_batch,
+    check_range,
+    kernel_offsets,
+    offset_key,
+    pack_coords,
+)
+from xmask3d_rt.kernels.voxelize.reference import unique_keys_reference
+
+
+def index_coords_reference(coords: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the voxels: keys [M] int64 ascending, rows [M] int32 they came from."""
+    if coords.shape[0]:
+        check_batch("build_kernel_map", int(coords[:, 0].min()), int(coords[:, 0].max()))
+        low, high = torch.aminmax(coords[:, 1:])
+        check_range("build_kernel_map", low.item(), high.item())
+    keys, rows = torch.sort(pack_coords(coords))
+    if bool((keys[1:] == keys[:-1]).any()):
+        raise ValueError(
+            "build_kernel_map: coords hold the same voxel twice; pass the output of voxelize"
+        )
+    return keys, rows.to(torch.int32)
+
+
+def find_neighbors_reference(
+    coords: Tensor,  # [M_out, 4]
+    index_keys: Tensor,  # [M_in]
+    index_rows: Tensor,  # [M_in]
+    kernel_size: int,
+    tensor_stride: int,
+) -> Tensor:
+    """Row of the input voxel at coords + offset, or -1.
+
+    Args:
+        coords: output voxels.
+        index_keys, index_rows: index of the input voxels (`index_coords_reference`).
+        kernel_size: K of the cubic kernel.
+        tensor_stride: spacing of the input voxels.
+
+    Returns:
+        neighbors [M_out, K³] int32.
+    """
+    m_out, m_in = coords.shape[0], index_keys.shape[0]
+    columns = torch.full((kernel_size**3, m_out), -1, dtype=torch.int32, device=coords.device)
+    if m_in == 0 or m_out == 0:
+        return columns.t().contiguous()
+    # One key past the end, so that positions after the last key read a key nobody asks for.
+    padded = torch.cat([index_keys, index_keys.new_full((1,), torch.iinfo(torch.int64).max)])
+    rows = torch.cat([index_rows, index_rows.new_full((1,), -1)])
+    base = pack_coords(coords)  # [M_out]
+    offsets = kernel_offsets(kernel_size, tensor_stride)
+    plane = kernel_size * kernel_size
+    for column in range(plane):
+        query = base + offset_key(*offsets[column])
+        position = torch.searchsorted(index_keys, query)
+        for k in range(column, kernel_size**3, plane):
+            found = padded[position] == query
+            columns[k] = torch.where(found, rows[position], -1)
+            position += found
+            query += tensor_stride
+    return columns.t().contiguous()
+
+
+def downsample_coords_reference(coords: Tensor, tensor_stride: int) -> Tensor:
+    """Distinct ⌊coords / stride⌋ · stride in ascending order, [M_out, 4] int32."""
+    cells = torch.div(coords[:, 1:], tensor_stride, rounding_mode="floor") * tensor_stride
+    return unique_keys_reference(pack_coords(torch.cat([coords[:, :1], cells], dim=1)))[0]
