@@ -1,0 +1,5 @@
+"""Nearest known point of every point."""
+
+from xmask3d_rt.kernels.nearest_fill.op import nearest_fill
+
+__all__ = ["nearest_fill"]

@@ -1,0 +1,133 @@
+"""vote: one vote per view and point, and the label that wins."""
+
+from typing import NamedTuple
+
+import torch
+
+from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
+from xmask3d_rt.kernels.vote.reference import finish_votes_reference, vote_reference
+
+
+class SceneVotes(NamedTuple):
+    """Votes of the views seen so far; changed in place by `vote`."""
+
+    counts: torch.Tensor  # [N, C] int16, views that gave the point this class
+    score_sums: torch.Tensor  # [N, C] float32, sum of the scores of those votes
+    coverage: torch.Tensor  # [N] int32, views that saw the point
+
+
+class VotedLabels(NamedTuple):
+    """Labels of a scene."""
+
+    label: torch.Tensor  # [N] int64
+    score: torch.Tensor  # [N] float32 in [0, 1]
+
+
+def make_votes(num_points: int, num_classes: int, device: torch.device | str = "cpu") -> SceneVotes:
+    """No votes yet for `num_points` points and `num_classes` classes.
+
+    Raises:
+        ValueError: a negative number of points or no classes.
+    """
+    if num_points < 0 or num_classes < 1:
+        raise ValueError(
+            f"make_votes: need num_points >= 0 and num_classes >= 1, "
+            f"got {num_points} and {num_classes}"
+        )
+    return SceneVotes(
+        torch.zeros(num_points, num_classes, dtype=torch.int16, device=device),
+        torch.zeros(num_points, num_classes, dtype=torch.float32, device=device),
+        torch.zeros(num_points, dtype=torch.int32, device=device),
+    )
+
+
+def vote(
+    votes: SceneVotes,
+    indices: torch.Tensor,  # [n]
+    labels: torch.Tensor,  # [n]
+    scores: torch.Tensor,  # [n]
+) -> None:
+    """Add the labels of one view to `votes`, in place.
+
+    Args:
+        votes: From `make_votes`.
+        indices: The scene point of each label, `[n]` int64, no point twice; -1 is skipped, so
+            that the padded indices of `project_view` can be given as they are.
+        labels: Class of each point, `[n]` int64 in [0, C).
+        scores: Score of each label, `[n]` float in [0, 1].
+
+    Raises:
+        ValueError: shapes that disagree or tensors on two devices.
+        TypeError: a dtype other than the ones above.
+    """
+    check_shape("vote", "indices", indices, (None,), "[n]")
+    check_shape("vote", "labels", labels, (indices.shape[0],), "[n]")
+    check_shape("vote", "scores", scores, (indices.shape[0],), "[n]")
+    check_integer("vote", indices=indices, labels=labels)
+    check_float("vote", scores=scores)
+    check_device("vote", counts=votes.counts, indices=indices, labels=labels, scores=scores)
+    _vote(*votes, indices, labels, scores)
+
+
+def finish_votes(votes: SceneVotes, nearest: torch.Tensor) -> VotedLabels:
+    """The label that most views gave each point; ties go to the lowest class.
+
+    The score of a point is the sum of the scores of the votes for its label over the number of
+    views that saw it. Points that no view saw take label and score of `nearest`.
+
+    Args:
+        votes: After the last `vote`.
+        nearest: `nearest_fill(points, votes.coverage > 0)`, `[N]` int64: the same for all heads.
+
+    Returns:
+        `VotedLabels`.
+
+    Raises:
+        ValueError: `nearest` of another length or on another device.
+        TypeError: `nearest` does not hold integers.
+    """
+    check_shape("finish_votes", "nearest", nearest, (votes.counts.shape[0],), "[N]")
+    check_integer("finish_votes", nearest=nearest)
+    check_device("finish_votes", counts=votes.counts, nearest=nearest)
+    return VotedLabels(*_finish_votes(*votes, nearest))
+
+
+@torch.library.custom_op(
+    "xmask3d::vote", mutates_args=("counts", "score_sums", "coverage"), device_types="cpu"
+)
+def _vote(
+    counts: torch.Tensor,
+    score_sums: torch.Tensor,
+    coverage: torch.Tensor,
+    indices: torch.Tensor,
+    labels: torch.Tensor,
+    scores: torch.Tensor,
+) -> None:
+    valid = indices >= 0
+    if not bool(valid.all()):
+        indices, labels, scores = indices[valid], labels[valid], scores[valid]
+    vote_reference(counts, score_sums, coverage, indices.long(), labels.long(), scores.float())
+
+
+@_vote.register_fake
+def _(counts, score_sums, coverage, indices, labels, scores):
+    return None
+
+
+@torch.library.custom_op("xmask3d::finish_votes", mutates_args=(), device_types="cpu")
+def _finish_votes(
+    counts: torch.Tensor,
+    score_sums: torch.Tensor,
+    coverage: torch.Tensor,
+    nearest: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return finish_votes_reference(counts, score_sums, coverage, nearest.long())
+
+
+@_finish_votes.register_fake
+def _(counts, score_sums, coverage, nearest):
+    n = nearest.shape[0]
+    return (
+        nearest.new_empty((n,), dtype=torch.int64),
+        score_sums.new_empty((n,), dtype=torch.float32),
+    )
