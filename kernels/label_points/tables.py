@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-
 from xmask3d_rt.kernels.checks import (
     check_bool,
     check_device,

@@ -1,7 +1,6 @@
 """mask_pool: mean feature of each hard mask, over pixels or over points."""
 
 import torch
-
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
 from xmask3d_rt.kernels.mask_pool.reference import mask_pool_reference
 
@@ -27,13 +26,12 @@ def mask_pool(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor
     Source: ODISE's MaskPooling with hard masks (odise/modeling/meta_arch/odise.py).
     """
     if isinstance(features, torch.Tensor) and features.ndim == 2:
-        points, channels = features.shape
-        check_shape("mask_pool", "mask_logits", mask_logits, (None, points), "[Q, N]")
+        check_shape("mask_pool", "mask_logits", mask_logits, (None, features.shape[0]), "[Q, N]")
         flat = features.unsqueeze(0)  # [1, N, C]
         logits = mask_logits.unsqueeze(0)  # [1, Q, N]
     else:
         check_shape("mask_pool", "features", features, (None,) * 4, "[B, C, H, W]")
-        batch, channels, height, width = features.shape
+        batch, _, height, width = features.shape
         check_shape(
             "mask_pool", "mask_logits", mask_logits, (batch, None, height, width), "[B, Q, H, W]"
         )

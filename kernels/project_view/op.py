@@ -1,14 +1,14 @@
 """project_view: pixel and visibility of every point in one posed view."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
-
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
 from xmask3d_rt.kernels.project_view.reference import project_view_reference
 
 
-class ProjectedView(NamedTuple):
+@dataclass(frozen=True)
+class ProjectedView:
     """Where each point falls in a view.
 
     `indices` lists the visible points in ascending order in its first `count` entries; the
