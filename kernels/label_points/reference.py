@@ -7,6 +7,7 @@ from xmask3d_rt.kernels.nearest_fill.reference import nearest_fill_reference
 
 BLOCK_ELEMENTS = 1 << 25  # scores held at once, [N, classes of a block]: 128 MiB of float32
 TINY = 1e-12  # smallest norm that is divided by, as in torch.nn.functional.normalize
+BLOCKED = -1e30  # added to the score of a class the gate excludes
 
 
 def label_points_reference(
@@ -33,13 +34,13 @@ def label_points_reference(
     side = point_side(base_prob, tables)  # [n]
     half = F.linear(mask_embed.float(), tables.mask_weight, tables.mask_bias)  # [Q, E]
     logit_scale, base_ratio, novel_ratio, _ = tables.constants
-    ratio = torch.where(side, base_ratio, novel_ratio) * logit_scale  # [n]
-    fused_factor = ratio / fused_norm(x, half, voxel, query, tables)
-    raw_factor = logit_scale / raw_norm(x, tables)[voxel]
-    factor = torch.where(covered, fused_factor, raw_factor)  # [n]
-    clip_factor = torch.where(covered, logit_scale - ratio, 0.0)  # [n]
+    ratio = torch.where(covered, torch.where(side, base_ratio, novel_ratio), 1.0)  # [n]
+    fused_norm = measure_fused(x, half, voxel, query, covered, tables)  # [n]
+    raw_norm = measure_raw(x, voxel, ~covered, tables)  # [n]
+    factor = ratio * logit_scale / torch.where(covered, fused_norm, raw_norm)  # [n]
+    clip = F.normalize(mask_embed_clip.float(), dim=-1)  # [Q, E]
     fused, three_d, score = _stream_classes(
-        x, voxel, query, covered, side, factor, clip_factor, half, mask_embed_clip, tables
+        x, voxel, query, covered, side, factor, (1 - ratio) * logit_scale, half, clip, tables
     )
     two_d = label_masks(mask_embed, tables)  # [Q, 2]
     nearest = nearest_fill_reference(points, covered)
@@ -60,25 +61,47 @@ def point_side(base_prob: torch.Tensor, tables: LabelTables) -> torch.Tensor:
     return torch.where(mixed, base_prob > tables.constants[3], is_base[0])
 
 
-def raw_norm(x: torch.Tensor, tables: LabelTables) -> torch.Tensor:
-    """Length of each voxel's 3D feature, [M]."""
-    if not tables.raw_norm_weight.shape[0]:
-        return x.norm(dim=1).clamp(min=TINY)
-    return F.linear(x, tables.raw_norm_weight, tables.raw_norm_bias).norm(dim=1).clamp(min=TINY)
+def measure_raw(
+    x: torch.Tensor,  # [M, F]
+    voxel: torch.Tensor,  # [n]
+    wanted: torch.Tensor,  # [n] bool
+    tables: LabelTables,
+) -> torch.Tensor:
+    """Length of each wanted point's 3D feature, [n]; of no meaning elsewhere."""
+    norm = x.new_ones(x.shape[0])  # [M]
+    rows = _voxels_of(voxel, wanted, norm.shape[0])
+    kept = x if rows.numel() == x.shape[0] else x[rows]
+    if tables.raw_norm_weight.shape[0]:
+        kept = F.linear(kept, tables.raw_norm_weight, tables.raw_norm_bias)
+    norm[rows] = torch.linalg.vector_norm(kept, dim=1).clamp_(min=TINY)
+    return norm[voxel]
 
 
-def fused_norm(
+def measure_fused(
     x: torch.Tensor,  # [M, F]
     half: torch.Tensor,  # [Q, E]
     voxel: torch.Tensor,  # [n]
     query: torch.Tensor,  # [n]
+    wanted: torch.Tensor,  # [n] bool
     tables: LabelTables,
 ) -> torch.Tensor:
-    """Length of each point's fused feature from per-voxel and per-mask parts, [n]."""
-    own = F.linear(x, tables.fused_norm_weight, tables.fused_norm_bias).square().sum(1)  # [M]
+    """Length of each wanted point's fused feature from its voxel's and its mask's part, [n]."""
+    own = x.new_ones(x.shape[0])  # [M]
+    rows = _voxels_of(voxel, wanted, own.shape[0])
+    kept = x if rows.numel() == x.shape[0] else x[rows]
+    point_half = F.linear(kept, tables.fused_norm_weight, tables.fused_norm_bias)
+    own[rows] = torch.linalg.vector_norm(point_half, dim=1).square_()
     cross = F.linear(x, half @ tables.point_weight, half @ tables.point_bias)  # [M, Q]
-    square = own[voxel] + 2 * cross[voxel, query] + half.square().sum(1)[query]  # [n]
-    return square.clamp(min=TINY * TINY).sqrt()
+    cross = cross.take(voxel * half.shape[0] + query)  # [n]
+    square = own[voxel] + 2 * cross + half.square().sum(1)[query]
+    return square.clamp_(min=TINY * TINY).sqrt_()
+
+
+def _voxels_of(voxel: torch.Tensor, wanted: torch.Tensor, voxels: int) -> torch.Tensor:
+    """Ascending voxels that hold a wanted point."""
+    held = torch.zeros(voxels, dtype=torch.bool, device=voxel.device)
+    held[voxel[wanted]] = True
+    return held.nonzero().flatten()
 
 
 def label_masks(mask_embed: torch.Tensor, tables: LabelTables) -> torch.Tensor:
@@ -88,8 +111,13 @@ def label_masks(mask_embed: torch.Tensor, tables: LabelTables) -> torch.Tensor:
         [Q, 2] int64; a side without classes holds 0 and is never asked for.
     """
     cosine = best_name(F.normalize(mask_embed.float(), dim=-1) @ tables.text.T, tables)  # [Q, C]
-    sides = [cosine.masked_fill(tables.is_base != base, -torch.inf) for base in (False, True)]
-    return torch.stack([side.argmax(1) for side in sides], dim=1)
+    return (cosine[:, None] + class_gate(tables)).argmax(2)
+
+
+def class_gate(tables: LabelTables) -> torch.Tensor:
+    """What to add to the score of each class for a novel and for a base point, [2, C]."""
+    sides = torch.tensor([[False], [True]], device=tables.is_base.device)
+    return (tables.is_base != sides) * BLOCKED
 
 
 def best_name(by_name: torch.Tensor, tables: LabelTables) -> torch.Tensor:
@@ -99,32 +127,32 @@ def best_name(by_name: torch.Tensor, tables: LabelTables) -> torch.Tensor:
 
 
 def _stream_classes(
-    x, voxel, query, covered, side, factor, clip_factor, half, mask_embed_clip, tables
+    x, voxel, query, covered, side, factor, clip_factor, half, clip, tables
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Running arg-max and soft-max over blocks of classes; memory is one block of scores."""
-    classes = tables.is_base.shape[0]
-    names = tables.text.shape[0] // classes
+    names = tables.text.shape[0] // tables.is_base.shape[0]
     block = max(1, BLOCK_ELEMENTS // max(1, voxel.shape[0] * names))
-    clip = F.normalize(mask_embed_clip.float(), dim=-1)
-    best = factor.new_full((2, voxel.shape[0]), -torch.inf)  # fused, 3D
+    best = factor.new_full((2, voxel.shape[0]), 2 * BLOCKED)  # fused, 3D
     label = query.new_zeros((2, voxel.shape[0]))
     total = torch.zeros_like(factor)
-    for start in range(0, classes, block):
+    gate = class_gate(tables)
+    for start in range(0, gate.shape[1], block):
         rows = slice(start * names, (start + block) * names)
-        allowed = tables.is_base[start : start + block] == side[:, None]  # [n, c]
-        raw = F.linear(x, tables.raw_text[rows], tables.raw_bias[rows])[voxel]  # [n, c * S]
-        fused = F.linear(x, tables.fused_text[rows], tables.fused_bias[rows])[voxel]
-        fused += (half @ tables.text[rows].T)[query]
-        picked = best_name(torch.where(covered[:, None], fused, raw), tables)  # [n, c]
-        by_clip = best_name(clip @ tables.text[rows].T, tables)[query]  # [n, c]
-        logits = picked * factor[:, None] + by_clip * clip_factor[:, None]
-        logits.masked_fill_(~allowed, -torch.inf)
-        raw = best_name(raw, tables).masked_fill(~allowed, -torch.inf)
-        top, index = torch.stack([logits, raw]).max(2)  # [2, n]
-        label = torch.where(top > best, index + start, label)
-        highest = torch.maximum(top, best)
-        # a block without an allowed class leaves highest at -inf and adds nothing
-        shift = torch.where(highest[0] > -torch.inf, highest[0], 0.0)
-        total = total * (best[0] - shift).exp() + (logits - shift[:, None]).exp().sum(1)
-        best = highest
+        closed = gate[:, start : start + block].index_select(0, side.long())  # [n, c]
+        weight = torch.cat([tables.raw_text[rows], tables.fused_text[rows]])
+        bias = torch.cat([tables.raw_bias[rows], tables.fused_bias[rows]])
+        raw, fused = F.linear(x, weight, bias).index_select(0, voxel).chunk(2, dim=1)
+        fused = fused + (half @ tables.text[rows].T).index_select(0, query)  # [n, c * S]
+        raw, fused = best_name(raw, tables), best_name(fused, tables)  # [n, c]
+        by_clip = best_name(clip @ tables.text[rows].T, tables).index_select(0, query)
+        logits = torch.where(covered[:, None], fused, raw).mul_(factor[:, None])
+        logits.addcmul_(by_clip, clip_factor[:, None]).add_(closed)
+        for head, scores in enumerate((logits, raw + closed)):
+            top, index = scores.max(1)  # [n]
+            label[head] = torch.where(top > best[head], index + start, label[head])
+            highest = torch.maximum(top, best[head])
+            if head == 0:
+                mass = 1 / logits.softmax(1).amax(1)  # sum of exp(logits - top)
+                total = total * (best[0] - highest).exp() + mass * (top - highest).exp()
+            best[head] = highest
     return label[0].clone(), label[1].clone(), 1 / total
