@@ -1,0 +1,362 @@
+"""What a caller hands in: a point cloud and posed RGB-D views, checked at the boundary.
+
+Units are metres. Pixels are (u, v) = (column, row); cameras follow OpenCV (x right, y down,
+z forward), and `camera_to_world` says its direction.
+"""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xmask3d_rt.arrays import check_finite, to_numpy
+
+logger = logging.getLogger(__name__)
+
+MAX_COORDINATE = 65_536  # metres; beyond it float32 resolves less than 8 mm
+WIDE_SCENE = 1_000  # metres; wider than this is usually a cloud in millimetres
+ASPECT_TOLERANCE = 0.02  # ScanNet's 1296x968 colour and 640x480 depth differ by 0.4 %
+ROTATION_TOLERANCE = 0.1  # fused poses drift: the kitchen scene has determinants of 0.9995
+MAX_DEPTH = 1_000  # metres; larger values are millimetres stored as floats
+
+ArraySource = Any  # ndarray, nested lists, torch tensor, __dlpack__, __cuda_array_interface__
+ImageSource = Any  # an array as above, or a path
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """Points in metres, their colours, and the file elements they came with.
+
+    `xyz` [N, 3] float32; `rgb` [N, 3] uint8 or None; `source` the elements, comments and
+    remaining properties of the PLY file the cloud was read from, kept for saving.
+    """
+
+    xyz: np.ndarray  # [N, 3] float32
+    rgb: np.ndarray | None = None  # [N, 3] uint8
+    source: Any = field(default=None, repr=False)  # ply.PlySource
+
+    def __post_init__(self) -> None:
+        """Check and convert both arrays.
+
+        Raises:
+            ValueError: wrong shapes, an empty cloud, NaN or infinite values, colours outside
+                0..255, coordinates too large for float32.
+            TypeError: elements that are not numbers.
+        """
+        xyz = to_numpy(self.xyz, "PointCloud: xyz")
+        if xyz.ndim != 2 or xyz.shape[1] != 3:
+            raise ValueError(f"PointCloud: xyz must have shape [N, 3], got {list(xyz.shape)}")
+        object.__setattr__(self, "xyz", _check_xyz(xyz, "PointCloud"))
+        if self.rgb is not None:
+            rgb = to_numpy(self.rgb, "PointCloud: rgb")
+            if rgb.shape != xyz.shape:
+                raise ValueError(
+                    f"PointCloud: rgb must have shape {list(xyz.shape)} like xyz, "
+                    f"got {list(rgb.shape)}"
+                )
+            object.__setattr__(self, "rgb", _check_rgb(rgb, "PointCloud"))
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def require_rgb(self, where: str = "run") -> np.ndarray:
+        """The colours [N, 3] uint8.
+
+        Raises:
+            ValueError: the cloud has none.
+        """
+        if self.rgb is None:
+            raise ValueError(
+                f"{where}: the cloud has no colours and the model needs them; pass [N, 6] "
+                "xyz + rgb (0-255), or a file with red, green and blue"
+            )
+        return self.rgb
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "PointCloud":
+        """Read a cloud from a .ply, .npz, .npy, .pcd, .txt or .xyz file.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: unknown suffix, no coordinates inside, or values as for the class itself.
+        """
+        from xmask3d_rt.cloud_files import read_cloud
+
+        return read_cloud(Path(path))
+
+
+def as_point_cloud(points: Any, where: str = "run") -> PointCloud:
+    """A `PointCloud` from whatever the caller has.
+
+    Args:
+        points: [N, 3] xyz or [N, 6] xyz + rgb (0-255) as NumPy array, nested lists, torch
+            tensor, anything with `__dlpack__` or `__cuda_array_interface__`; a `PointCloud`;
+            or the path of a file `PointCloud.load` reads.
+        where: name of the call, which starts every message.
+
+    Raises:
+        ValueError: wrong shape, empty, NaN or infinite, colours outside 0..255.
+        TypeError: elements that are not numbers.
+        FileNotFoundError: no such file.
+    """
+    if isinstance(points, PointCloud):
+        return points
+    if isinstance(points, (str, os.PathLike)):
+        return PointCloud.load(points)
+    array = to_numpy(points, f"{where}: points")
+    if array.size == 0:
+        raise ValueError(f"{where}: points is empty (shape {list(array.shape)}); pass at least one")
+    if array.ndim != 2 or array.shape[1] not in (3, 6):
+        raise ValueError(
+            f"{where}: points must have shape [N, 3] or [N, 6], got {list(array.shape)}; "
+            "pass xyz or xyz+rgb"
+        )
+    xyz = _check_xyz(array[:, :3], where)
+    rgb = _check_rgb(array[:, 3:], where) if array.shape[1] == 6 else None
+    return PointCloud(xyz, rgb)
+
+
+def _check_xyz(xyz: np.ndarray, where: str) -> np.ndarray:
+    """Coordinates as contiguous [N, 3] float32."""
+    if len(xyz) == 0:
+        raise ValueError(f"{where}: the cloud is empty; pass at least one point")
+    check_finite(xyz, f"{where}: xyz")
+    low, high = xyz.min(axis=0), xyz.max(axis=0)
+    largest = max(abs(float(low.min())), abs(float(high.max())))
+    if largest > MAX_COORDINATE:
+        raise ValueError(
+            f"{where}: coordinates reach {largest:.6g} m, too far from 0 for float32; subtract "
+            "an offset from the points (and from the camera positions)"
+        )
+    widest = float((high.astype(np.float64) - low).max())
+    if widest > WIDE_SCENE:
+        logger.warning("%s: the points span %.0f m; coordinates must be metres", where, widest)
+    return np.ascontiguousarray(xyz, dtype=np.float32)
+
+
+def _check_rgb(rgb: np.ndarray, where: str) -> np.ndarray:
+    """Colours as contiguous [N, 3] uint8, floats rounded."""
+    if rgb.dtype == np.uint8:
+        return np.ascontiguousarray(rgb)
+    check_finite(rgb, f"{where}: rgb")
+    low, high = float(rgb.min()), float(rgb.max())
+    if low < 0 or high > 255:
+        raise ValueError(f"{where}: rgb must lie in 0..255, got values from {low:g} to {high:g}")
+    if rgb.dtype.kind == "f" and 0 < high <= 1:
+        raise ValueError(
+            f"{where}: rgb must lie in 0..255, but no value exceeds {high:g}; multiply by 255"
+        )
+    return np.ascontiguousarray(np.rint(rgb).astype(np.uint8))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One posed RGB-D image, in memory or read from disk when it is needed.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB, or the path of an image file.
+        depth: [h, w] along the optical axis: floating point metres or unsigned integers times
+            `depth_scale`; the path of a 16-bit PNG, a TIFF or a .npy file; or None. 0, NaN and
+            infinity mean "no measurement". Any size with the aspect ratio of the image.
+        intrinsics: K, 3x3 or 4x4 pixels, at the image's size.
+        camera_to_world: 4x4 (or 3x4), metres, OpenCV axes.
+        name: what messages call the view.
+        depth_intrinsics: K at the depth image's size, where it is not the image's scaled.
+        depth_scale: metres per unit of an integer depth (0.001: millimetres).
+    """
+
+    image: ImageSource
+    depth: ImageSource
+    intrinsics: ArraySource
+    camera_to_world: ArraySource
+    name: str = ""
+    depth_intrinsics: ArraySource = None
+    depth_scale: float = 0.001
+
+    def __post_init__(self) -> None:
+        """Check what is in memory; files are checked when read.
+
+        Raises:
+            ValueError: missing or singular pose, NaN or infinite values, wrong shapes, image
+                and depth that disagree.
+            TypeError: an image that is not uint8, elements that are not numbers.
+        """
+        image_name = Path(self.image).stem if _is_path(self.image) else ""
+        self._set("name", str(self.name or image_name))
+        self._set("intrinsics", _check_intrinsics(self.intrinsics, f"{self.title}: intrinsics"))
+        self._set("camera_to_world", _check_pose(self.camera_to_world, self.title))
+        if self.depth_intrinsics is not None:
+            where = f"{self.title}: depth_intrinsics"
+            self._set("depth_intrinsics", _check_intrinsics(self.depth_intrinsics, where))
+        if self.depth_scale <= 0:
+            raise ValueError(f"{self.title}: depth_scale must be > 0, got {self.depth_scale}")
+        for kind in ("image", "depth"):
+            value = getattr(self, kind)
+            self._set(kind, Path(value) if _is_path(value) else value)
+        size = depth_shape = None
+        if not isinstance(self.image, Path):
+            self._set("image", _check_image(self.image, self.title))
+            size = (self.image.shape[1], self.image.shape[0])
+        if self.depth is not None and not isinstance(self.depth, Path):
+            self._set("depth", _check_depth(self.depth, self.depth_scale, self.title))
+            depth_shape = self.depth.shape
+        self.check_sizes(size, depth_shape)
+
+    @property
+    def title(self) -> str:
+        """How messages name the view."""
+        return f"View {self.name}" if self.name else "View"
+
+    def read_image(self) -> np.ndarray:
+        """The colour image, [H, W, 3] uint8 RGB.
+
+        Raises:
+            FileNotFoundError: the file is missing.
+            ValueError: the file is no image.
+        """
+        if not isinstance(self.image, Path):
+            return self.image
+        from xmask3d_rt.image_files import read_color
+
+        return _check_image(read_color(self.image), self.title)
+
+    def read_depth(self) -> np.ndarray | None:
+        """The depth image, [h, w] float32 metres with 0 = no measurement, or None.
+
+        Raises:
+            FileNotFoundError: the file is missing.
+            ValueError: the file is no depth image.
+        """
+        if not isinstance(self.depth, Path):
+            return self.depth
+        from xmask3d_rt.image_files import read_depth
+
+        return _check_depth(read_depth(self.depth), self.depth_scale, self.title)
+
+    def check_sizes(
+        self, size: tuple[int, int] | None, depth_shape: tuple[int, ...] | None
+    ) -> None:
+        """Check that intrinsics, image (W, H) and depth (h, w) belong together; None = unknown.
+
+        Raises:
+            ValueError: a principal point outside its image, or aspect ratios that disagree.
+        """
+        if size is not None:
+            _check_principal_point(self.intrinsics, size, f"{self.title}: intrinsics", "image")
+        if depth_shape is not None and self.depth_intrinsics is not None:
+            shape = (depth_shape[1], depth_shape[0])
+            where = f"{self.title}: depth_intrinsics"
+            _check_principal_point(self.depth_intrinsics, shape, where, "depth image")
+        if size is None or depth_shape is None or self.depth_intrinsics is not None:
+            return
+        aspect, depth_aspect = size[0] / size[1], depth_shape[1] / depth_shape[0]
+        if abs(depth_aspect / aspect - 1) > ASPECT_TOLERANCE:
+            raise ValueError(
+                f"{self.title}: image and depth disagree: the image is {size[0]}x{size[1]}, the "
+                f"depth {depth_shape[1]}x{depth_shape[0]} (columns x rows), so their aspect "
+                "ratios differ; register the depth to the image or pass depth_intrinsics"
+            )
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike))
+
+
+def _check_image(image: Any, where: str) -> np.ndarray:
+    """A colour image as [H, W, 3] uint8."""
+    array = to_numpy(image, f"{where}: image")
+    if array.dtype != np.uint8:
+        raise TypeError(f"{where}: image must be uint8 (0-255), got {array.dtype}")
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(f"{where}: image must have shape [H, W, 3], got {list(array.shape)}")
+    return np.ascontiguousarray(array)
+
+
+def _check_depth(depth: Any, scale: float, where: str) -> np.ndarray:
+    """A depth image as [h, w] float32 metres, 0 where nothing was measured."""
+    array = to_numpy(depth, f"{where}: depth")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{where}: depth must have shape [h, w], got {list(array.shape)}")
+    if array.dtype.kind in "iu":
+        metres = (array * np.float64(scale)).astype(np.float32)
+    else:
+        metres = np.nan_to_num(array, nan=0, posinf=0, neginf=0).astype(np.float32)
+    low, high = float(metres.min()), float(metres.max())
+    if low < 0:
+        raise ValueError(f"{where}: depth must be >= 0, got {low:g}")
+    if high > MAX_DEPTH:
+        raise ValueError(
+            f"{where}: depth reaches {high:g} m; floating point depth must be metres, "
+            "millimetres must be unsigned integers (see depth_scale)"
+        )
+    return metres
+
+
+def _check_intrinsics(intrinsics: Any, where: str) -> np.ndarray:
+    """K as [3, 3] float64 with positive focal lengths."""
+    if intrinsics is None:
+        raise ValueError(f"{where} is missing; pass the 3x3 camera matrix K in pixels")
+    array = to_numpy(intrinsics, where).astype(np.float64)
+    if array.shape not in ((3, 3), (4, 4)):
+        raise ValueError(f"{where} must have shape [3, 3] or [4, 4], got {list(array.shape)}")
+    check_finite(array, where)
+    matrix = np.ascontiguousarray(array[:3, :3])
+    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise ValueError(
+            f"{where} needs positive focal lengths on its diagonal, got {matrix[0, 0]:g} and "
+            f"{matrix[1, 1]:g}"
+        )
+    if not np.allclose(matrix[2], (0, 0, 1)) or abs(matrix[1, 0]) > 1e-6 * matrix[1, 1]:
+        raise ValueError(
+            f"{where} must read [[fx, s, cx], [0, fy, cy], [0, 0, 1]], got {matrix.tolist()}"
+        )
+    return matrix
+
+
+def _check_principal_point(
+    intrinsics: np.ndarray, size: tuple[int, int], where: str, image: str
+) -> None:
+    """Raise where K plainly belongs to an image of another size."""
+    (width, height), cx, cy = size, intrinsics[0, 2], intrinsics[1, 2]
+    if not (0 <= cx <= width and 0 <= cy <= height):
+        raise ValueError(
+            f"{where}: the principal point ({cx:g}, {cy:g}) lies outside the {width}x{height} "
+            f"{image}; pass K at that image's size"
+        )
+
+
+def _check_pose(pose: Any, where: str) -> np.ndarray:
+    """camera_to_world as [4, 4] float64: a rotation (nearly) and a translation."""
+    if pose is None:
+        raise ValueError(f"{where}: camera_to_world is missing; pass the 4x4 camera-to-world pose")
+    array = to_numpy(pose, f"{where}: camera_to_world").astype(np.float64)
+    if array.shape == (3, 4):
+        array = np.vstack([array, (0, 0, 0, 1)])
+    if array.shape != (4, 4):
+        raise ValueError(
+            f"{where}: camera_to_world must have shape [4, 4], got {list(array.shape)}"
+        )
+    check_finite(array, f"{where}: camera_to_world")
+    determinant = float(np.linalg.det(array[:3, :3]))
+    if abs(determinant) < 1e-6:
+        raise ValueError(
+            f"{where}: camera_to_world is singular (determinant {determinant:.3g}); its upper left "
+            "3x3 must be a rotation"
+        )
+    if abs(determinant - 1) > ROTATION_TOLERANCE:
+        raise ValueError(
+            f"{where}: camera_to_world is not a rigid motion (determinant of its 3x3 is "
+            f"{determinant:.4g}, not 1); use metres, no scale and no mirrored axis"
+        )
+    if not np.allclose(array[3], (0, 0, 0, 1)):
+        raise ValueError(
+            f"{where}: the last row of camera_to_world must be 0 0 0 1, got {array[3].tolist()}; "
+            "is the matrix transposed?"
+        )
+    return array
