@@ -1,0 +1,1 @@
+"""Data that needs no download: generated rooms, and readers of data sets."""
