@@ -14,6 +14,8 @@ def test_names_and_synonyms():
     assert classes.flat_names == ["wall", "chair", "arm chair", "table"]
     assert classes.name_class.tolist() == [0, 1, 1, 2]
     assert len(classes) == 3
+    assert list(classes) == classes.titles
+    assert classes[np.int64(2)] == "table"
     assert parse_classes(classes) is classes
 
 

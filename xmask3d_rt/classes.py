@@ -4,7 +4,7 @@ import colorsys
 import difflib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,8 @@ GENERATED_TONES = ((0.75, 0.95), (0.95, 0.7), (0.45, 0.9), (0.6, 0.55))  # satur
 class ClassList:
     """Classes to tell apart: per class its names (the first is the title) and a colour.
 
-    `names` holds a tuple of synonyms per class; `colors` [C, 3] uint8.
+    `names` holds a tuple of synonyms per class; `colors` [C, 3] uint8. Indexing and iterating
+    give titles: `result.classes[result.labels[0]]` is the class of point 0.
     """
 
     names: tuple[tuple[str, ...], ...]
@@ -30,6 +31,12 @@ class ClassList:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __getitem__(self, index: int) -> str:
+        return self.names[index][0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.titles)
 
     @property
     def titles(self) -> list[str]:

@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-HASH_BLOCK = 1 << 20
-
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -26,7 +24,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         ValueError: `path` is a folder.
-        FileNotFoundError: the block ended without writing the temporary file.
+        FileNotFoundError: the block removed the temporary file.
     """
     target = Path(path)
     if target.is_dir():
@@ -39,6 +37,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        _sync(temporary)
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)
     finally:
@@ -46,16 +45,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal, read in blocks of 1 MiB.
+    """SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
         FileNotFoundError: `path` does not exist.
     """
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file's content is on disk, so that a crash cannot leave it empty."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _umask() -> int:

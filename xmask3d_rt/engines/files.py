@@ -5,16 +5,14 @@ file's size and times in `.verified.json` beside the manifest, and computed agai
 them changed. Any write to a file changes its times.
 """
 
-import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.files import atomic_write, hash_file
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +33,6 @@ class FileEntry:
             raise EngineError(f"manifest names a file outside its directory: {self.path!r}")
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def describe_file(path: Path, name: str | None = None) -> FileEntry:
     """Size and hash of a file, recorded under `name` (its own name by default)."""
     return FileEntry(path=name or path.name, size=path.stat().st_size, sha256=hash_file(path))
@@ -48,18 +40,8 @@ def describe_file(path: Path, name: str | None = None) -> FileEntry:
 
 def write_atomically(path: Path, text: str) -> Path:
     """Write a text file so that readers see the old content or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
     return path
 
 
