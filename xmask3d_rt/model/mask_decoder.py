@@ -3,7 +3,8 @@
 Each of the decoder layers is masked cross-attention, self-attention and a perceptron, each with
 a residual and LayerNorm behind it. Before the first layer and after every one a prediction head
 turns the queries into masks, mask = MLP(norm(query)) · mask_features; a query then attends only
-where its resized mask has sigmoid ≥ 0.5, and everywhere if that is nowhere.
+where its resized mask has sigmoid ≥ 0.5, and everywhere if that is nowhere. Resizing is linear,
+so the mask features are resized once per level in place of every mask before every layer.
 
 `PooledMaskEmbed` gives a mask its CLIP-space embedding: mask features averaged over the hard
 mask, projected, added to the query, through an MLP. Class logits do not come from the queries.
@@ -188,15 +189,14 @@ class MaskDecoder(nn.Module):
     def decode(self, levels: Sequence[Tensor], mask_features: Tensor) -> list[Tensor]:
         """Normalised queries [B, Q, D] before the first layer and after every layer."""
         batch = mask_features.shape[0]
-        sizes = [(level.shape[2], level.shape[3]) for level in levels]
+        resized = [_resize(mask_features, level) for level in levels]
         keys, positions = self._prepare_levels(levels)
         x_position = self.query_embed.weight
         x = self.query_feat.weight.expand(batch, -1, -1)
         heads = [self.decoder_norm(x)]
         for i, cross_attention in enumerate(self.transformer_cross_attention_layers):
             level = i % LEVELS
-            masks = self.predict_masks(heads[-1], mask_features)
-            allowed = attention_region(masks, sizes[level])
+            allowed = attention_region(self.predict_masks(heads[-1], resized[level]))
             x = cross_attention(x, x_position, keys[level], positions[level], allowed)
             x = self.transformer_self_attention_layers[i](x, x_position)
             x = self.transformer_ffn_layers[i](x)
@@ -220,16 +220,19 @@ class MaskDecoder(nn.Module):
         return keys, positions
 
 
-def attention_region(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where each query may attend: its resized mask, or everywhere if that is empty.
+def attention_region(mask_logits: Tensor) -> Tensor:
+    """Where each query may attend: its mask at the level's size, or everywhere if that is empty.
 
     Args:
-        mask_logits: [B, Q, H, W].
-        size: (h, w) of the level attended to.
+        mask_logits: [B, Q, h, w].
 
     Returns:
         [B, Q, h·w] bool. No gradient.
     """
-    resized = F.interpolate(mask_logits.detach(), size=size, mode="bilinear", align_corners=False)
-    inside = (resized.sigmoid() >= 0.5).flatten(2)
+    inside = (mask_logits.detach().sigmoid() >= 0.5).flatten(2)
     return inside | ~inside.any(-1, keepdim=True)
+
+
+def _resize(features: Tensor, like: Tensor) -> Tensor:
+    """Bilinear resize of `features` [B, D, H, W] to the height and width of `like`."""
+    return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)
