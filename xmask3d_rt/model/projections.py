@@ -76,6 +76,9 @@ class Bottleneck(nn.Module):
         self.conv1 = ConvNorm(in_channels, mid_channels, 1)
         self.conv2 = ConvNorm(mid_channels, mid_channels, 3)
         self.conv3 = ConvNorm(mid_channels, out_channels, 1)
+        for conv in (self.shortcut, self.conv1, self.conv2, self.conv3):
+            if conv is not None:
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in, H, W] to [B, out, H, W]."""
