@@ -21,6 +21,9 @@ from xmask3d_rt.model.text_encoder import TextTransformer, Transformer
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_LOGIT_SCALE = 100.0
+# Added to the logit of a blocked pair. Its softmax is exactly 0, as with -inf, but half
+# precision and fused attention kernels never meet an infinity.
+BLOCKED = -1e4
 
 
 class VisionTransformer(nn.Module):
@@ -75,11 +78,13 @@ class VisionTransformer(nn.Module):
         return self.ln_pre(torch.cat((first, patches), dim=1) + self.positional_embedding)
 
     def _attention_mask(self, mask_logits: Tensor) -> Tensor:
-        """Who may attend to whom: [B, 1, Q + 1 + P, 1 + P] bool."""
+        """Attention logits to add: 0 or BLOCKED, [B, 1, Q + 1 + P, 1 + P].
+
+        Only mask tokens (rows) and patches (columns) are ever blocked from one another.
+        """
         allowed = self.allowed_patches(mask_logits)  # [B, Q, P]
-        mask_rows = F.pad(allowed, (1, 0), value=True)  # the class token is always visible
-        patches = allowed.shape[2]
-        return F.pad(mask_rows, (0, 0, 0, 1 + patches), value=True).unsqueeze(1)
+        blocked = BLOCKED * (~allowed).to(mask_logits.dtype)
+        return F.pad(blocked, (1, 0, 0, 1 + allowed.shape[2])).unsqueeze(1)
 
     def allowed_patches(self, mask_logits: Tensor) -> Tensor:
         """Patches a mask touches: its probability reaches 0.5 in at least one pixel.
@@ -122,7 +127,7 @@ class Clip(TextTransformer):
         Returns:
             [T, embed_dim], not normalised.
         """
-        hidden = self.encode_tokens(token_ids)  # [T, L, C]
+        hidden = self(token_ids)  # [T, L, C]
         end = token_ids.to(torch.int32).argmax(dim=-1)  # ONNX Runtime's ArgMax lacks int64
         rows = torch.arange(hidden.shape[0], device=hidden.device)
         return hidden[rows, end] @ self.text_projection
@@ -130,10 +135,6 @@ class Clip(TextTransformer):
     def encode_masks(self, image: Tensor, mask_logits: Tensor) -> Tensor:
         """MaskCLIP embeddings [B, Q, embed_dim]; see `VisionTransformer.forward`."""
         return self.visual(image, mask_logits)
-
-    def forward(self, image: Tensor, mask_logits: Tensor) -> Tensor:
-        """Same as `encode_masks`."""
-        return self.encode_masks(image, mask_logits)
 
     def temperature(self) -> Tensor:
         """exp(logit_scale), at most 100: the factor on cosine similarities."""

@@ -37,20 +37,18 @@ class Attention(nn.Module):
         Args:
             queries: [B, L, C].
             keys: [B, S, C], the tokens whose keys and values are computed.
-            mask: bool, broadcastable to [B, heads, L, S]; True = may attend.
+            mask: added to the attention logits, broadcastable to [B, heads, L, S].
             causal: row i attends to rows 0..i only.
 
         Returns:
             [B, L, C].
         """
         width = queries.shape[-1]
-        weight_q, weight_kv = self.in_proj_weight.split((width, 2 * width))
-        bias_q, bias_kv = self.in_proj_bias.split((width, 2 * width))
-        q = self._split_heads(F.linear(queries, weight_q, bias_q))  # [B, heads, L, C / heads]
-        k, v = F.linear(keys, weight_kv, bias_kv).chunk(2, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            q, self._split_heads(k), self._split_heads(v), attn_mask=mask, is_causal=causal
-        )
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        q = F.linear(queries, weight[:width], bias[:width])  # [B, L, C]
+        k, v = F.linear(keys, weight[width:], bias[width:]).chunk(2, dim=-1)  # [B, S, C]
+        q, k, v = (self._split_heads(x) for x in (q, k, v))  # [B, heads, L or S, C / heads]
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:
@@ -142,11 +140,7 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
 
-    def encode_tokens(self, token_ids: Tensor) -> Tensor:
+    def forward(self, token_ids: Tensor) -> Tensor:
         """Hidden states [T, L, C] after the final norm of `token_ids` [T, L] int64."""
         x = self.token_embedding(token_ids) + self.positional_embedding
         return self.ln_final(self.transformer(x, causal=True))
-
-    def forward(self, token_ids: Tensor) -> Tensor:
-        """Same as `encode_tokens`."""
-        return self.encode_tokens(token_ids)
