@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+
 from xmask3d_rt.kernels.assign_masks.reference import assign_masks_reference
 from xmask3d_rt.kernels.checks import (
     check_bool,

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
 from xmask3d_rt.kernels.label_points.reference import label_points_reference
 from xmask3d_rt.kernels.label_points.tables import LabelTables

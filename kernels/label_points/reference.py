@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+
 from xmask3d_rt.kernels.label_points.tables import LabelTables
 from xmask3d_rt.kernels.nearest_fill.reference import nearest_fill_reference
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
 from xmask3d_rt.kernels.checks import (
     check_bool,
     check_device,

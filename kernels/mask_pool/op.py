@@ -1,6 +1,7 @@
 """mask_pool: mean feature of each hard mask, over pixels or over points."""
 
 import torch
+
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
 from xmask3d_rt.kernels.mask_pool.reference import mask_pool_reference
 

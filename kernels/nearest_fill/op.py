@@ -1,6 +1,7 @@
 """nearest_fill: index of the nearest known point."""
 
 import torch
+
 from xmask3d_rt.kernels.checks import check_bool, check_device, check_float, check_shape
 from xmask3d_rt.kernels.nearest_fill.reference import nearest_fill_reference
 

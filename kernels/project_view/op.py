@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
 from xmask3d_rt.kernels.project_view.reference import project_view_reference
 
