@@ -93,6 +93,11 @@ class Heads:
         """Learned embedding of "no object" [1, E]."""
         return self._w["category_head.null_embed"]
 
+    @property
+    def voxel_projection(self) -> tuple[Tensor, Tensor]:
+        """Weight [E, 256] and bias [E] from the point encoder's output to the text space."""
+        return self._w["pc_decoder.decoder.weight"], self._w["pc_decoder.decoder.bias"]
+
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return F.linear(x, self._w[f"{name}.weight"], self._w[f"{name}.bias"])
 
@@ -116,8 +121,8 @@ class Heads:
         """3D features in the text space [M, E] from the point encoder's output [M, 256]."""
         return self._linear(encoded, "pc_decoder.decoder")
 
-    def base_probability(self, encoded: Tensor) -> Tensor:
-        """P(base) per voxel [M] from the binary head's encoder output [M, 256]."""
+    def base_logit(self, encoded: Tensor) -> Tensor:
+        """Logit of P(base) per voxel [M] from the binary head's encoder output [M, 256]."""
         prefix = "pc_binary_head.batch_norm"
         normed = F.batch_norm(
             encoded,
@@ -127,7 +132,7 @@ class Heads:
             self._w[f"{prefix}.bias"],
             eps=BATCH_NORM_EPS,
         )
-        return self._linear(normed.relu_(), "pc_binary_head.fc").squeeze(1).sigmoid_()
+        return self._linear(normed.relu_(), "pc_binary_head.fc").squeeze(1)
 
     def mask_embed(self, pooled: Tensor, queries: Tensor) -> Tensor:
         """Mask embeddings [Q, E] from pooled mask features and decoder queries, both [Q, D]."""
