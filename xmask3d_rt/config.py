@@ -45,6 +45,11 @@ class SparseUNetConfig:
             )
 
 
+MINKUNET18A = SparseUNetConfig(
+    planes=(32, 64, 128, 256, 128, 128, 96, 96), layers=(2, 2, 2, 2, 2, 2, 2, 2)
+)
+
+
 @dataclass(frozen=True)
 class DiffusionConfig:
     """Stable Diffusion v1: the VAE, the UNet, and the encoder of the empty prompt."""
@@ -243,11 +248,6 @@ class ModelConfig:
             ValueError: an unknown or missing key, or a value outside its range.
         """
         return _build(cls, values, "ModelConfig")
-
-
-MINKUNET18A = SparseUNetConfig(
-    planes=(32, 64, 128, 256, 128, 128, 96, 96), layers=(2, 2, 2, 2, 2, 2, 2, 2)
-)
 
 
 def _build(cls: type, values: dict[str, Any], where: str) -> Any:
