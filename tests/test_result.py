@@ -79,9 +79,14 @@ def test_ply(result, tmp_path):
 
 
 def test_unknown_suffix_rejected(result, tmp_path):
-    with pytest.raises(ValueError, match=r"cannot write 'out\.las'; use one of the suffixes \.ply"):
+    with pytest.raises(
+        ValueError, match=r"cannot write a result to 'out\.las'; use one of .* \.ply"
+    ):
         result.save(tmp_path / "out.las")
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "d.ply").mkdir()
+    with pytest.raises(ValueError, match="it is a folder"):
+        result.save(tmp_path / "d.ply")
+    assert [path.name for path in tmp_path.iterdir()] == ["d.ply"]
 
 
 def test_failed_write_leaves_the_old_file(result, tmp_path, monkeypatch):

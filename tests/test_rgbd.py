@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from xmask3d_rt.preprocess import prepare_view
-from xmask3d_rt.rgbd import load_rgbd, natural_key
+from xmask3d_rt.rgbd import load_rgbd, natural_key, spread_views
 
 K = np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])
 
@@ -49,6 +49,14 @@ def test_views_in_natural_order(folder):
 def test_natural_key_counts_digits_as_numbers():
     names = ["frame10", "frame9", "a", "frame-000100", "7", "12"]
     assert sorted(names, key=natural_key) == ["7", "12", "a", "frame9", "frame10", "frame-000100"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "names"),
+    [(None, "0 2 10"), (9, "0 2 10"), (3, "0 2 10"), (2, "0 10"), (1, "0")],
+)
+def test_spread_views(folder, limit, names):
+    assert [view.name for view in spread_views(load_rgbd(folder), limit)] == names.split()
 
 
 def test_nothing_is_read_before_use(folder):

@@ -173,7 +173,7 @@ def _clean_names(entry: object, index: int, where: str) -> tuple[str, ...]:
             raise TypeError(f"{where}: class {index} has a name that is not a string: {name!r}")
         cleaned.append(" ".join(name.split()))
     if not cleaned or not all(cleaned):
-        raise ValueError(f"{where}: class {index} has a blank name ({entry!r}); remove it")
+        raise ValueError(f"{where}: class {index} has a blank name; remove it")
     return tuple(cleaned)
 
 

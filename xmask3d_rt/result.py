@@ -16,6 +16,25 @@ from xmask3d_rt.ply import write_labelled_ply
 from xmask3d_rt.scene import PointCloud
 from xmask3d_rt.version import __version__
 
+SUFFIXES = (".ply", ".npz", ".json")
+
+
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """The path, if `Result.save` can write there: asked before a long run, not after it.
+
+    Raises:
+        ValueError: a suffix without a format, or a folder.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"cannot write a result to {target.name!r}; use one of the suffixes "
+            f"{', '.join(SUFFIXES)}"
+        )
+    if target.is_dir():
+        raise ValueError(f"cannot write {target}: it is a folder; give a file name")
+    return target
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -26,8 +45,9 @@ class Result:
         classes: what labels index; `classes[label]` is a class's first name.
         labels: [N] int64 class of every point.
         scores: [N] float32 in [0, 1]: softmax probability of the label among the classes the
-            point may take, averaged over the views that voted for it; a point that no view saw
-            has the score of the point its label is copied from.
+            point may take, summed over the views that voted for it and divided by the number of
+            views that saw the point. A point that no view saw has the score of the point its
+            label is copied from.
         heads: labels [N] int64 of each head: "fused" (equal to `labels`), "2d" (masks alone),
             "3d" (points alone); "3d" only where no view was used.
         coverage: [N] int32 number of views that saw each point.
@@ -129,19 +149,14 @@ class Result:
         Raises:
             ValueError: another suffix, or `path` is a folder.
         """
-        target = Path(path)
-        suffix = target.suffix.lower()
+        target = check_output(path)
         writers: dict[str, Callable[[Path], None]] = {
             ".ply": self._save_ply,
             ".npz": self._save_npz,
             ".json": self._save_json,
         }
-        if suffix not in writers:
-            raise ValueError(
-                f"save: cannot write {target.name!r}; use one of the suffixes {', '.join(writers)}"
-            )
         with atomic_write(target) as temporary:
-            writers[suffix](temporary)
+            writers[target.suffix.lower()](temporary)
         return target
 
     def _save_ply(self, path: Path) -> None:
@@ -157,7 +172,7 @@ class Result:
         )
 
     def _save_npz(self, path: Path) -> None:
-        arrays = {
+        arrays: dict[str, Any] = {
             "labels": self.labels,
             "scores": self.scores,
             "coverage": self.coverage,

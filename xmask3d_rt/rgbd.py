@@ -64,6 +64,14 @@ def load_rgbd(folder: str | os.PathLike[str]) -> list[View]:
     return views
 
 
+def spread_views(views: list[View], limit: int | None) -> list[View]:
+    """At most `limit` views, spread evenly from the first to the last; all for None."""
+    if limit is None or limit >= len(views):
+        return views
+    picks = np.linspace(0, len(views) - 1, limit).round().astype(int)
+    return [views[i] for i in picks]
+
+
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key in which digits count as numbers: frame9 < frame10."""
     parts = re.split(r"(\d+)", name)

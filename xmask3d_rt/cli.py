@@ -1,0 +1,173 @@
+"""The command line: `xmask3d build | segment | info | doctor | demo | render | weights`.
+
+Imports that take time lie inside the commands, so that `xmask3d --help` answers at once. Exit
+codes: 0 done, 1 an export that fails verification, 2 wrong input or a missing piece (one line on
+stderr, a traceback with `--verbose`), 130 Ctrl-C.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
+from xmask3d_rt.version import __version__
+
+EXIT_MISMATCH = 1
+EXIT_INPUT = 2
+EXIT_INTERRUPT = 130
+INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
+
+logger = logging.getLogger("xmask3d_rt")
+out = Console()
+err = Console(stderr=True)
+
+
+class Commands(TyperGroup):
+    """Turns the package's exceptions into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("interrupted")
+            raise typer.Exit(EXIT_INTERRUPT) from None
+        except (*INPUT_ERRORS, ExportMismatch) as error:
+            logger.debug("traceback", exc_info=True)
+            err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            code = EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT
+            raise typer.Exit(code) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Open-vocabulary labels for every point of a coloured point cloud (XMask3D).",
+)
+weights_app = typer.Typer(no_args_is_help=True, help="Look into weight files.")
+app.add_typer(weights_app, name="weights")
+
+SceneArgument = Annotated[
+    Path, typer.Argument(metavar="SCENE", help="Point cloud: .ply, .pcd, .npz, .npy, .txt, .xyz.")
+]
+EngineDirOption = Annotated[Path, typer.Option("--engine-dir", help="Folder that `build` made.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def main() -> None:
+    """Entry point of the `xmask3d` command."""
+    app()
+
+
+@app.callback()
+def configure(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log more, and show tracebacks.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Set up logging on stderr before any command runs."""
+    from rich.logging import RichHandler
+
+    if version:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+    handler = RichHandler(console=err, show_time=False, show_path=False)
+    logger.handlers = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+@app.command()
+def segment(
+    scene: SceneArgument,
+    classes: Annotated[
+        str,
+        typer.Option(
+            "--classes",
+            help="Names with ',' between classes and ';' between synonyms; a file with one class "
+            "per line; or scannet20, scannet200, nyu40, b15n4 ...",
+        ),
+    ],
+    engine_dir: EngineDirOption,
+    output: Annotated[
+        list[Path],
+        typer.Option("--out", help="Result: .ply, .npz, .json or .png; repeat for several."),
+    ],
+    rgbd: Annotated[
+        Path | None,
+        typer.Option(help="RGB-D folder: color/ depth/ pose/ intrinsics.txt, or ScanNet's export."),
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(help="Also draw the labelled cloud into this .png.")
+    ] = None,
+    views_limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Use at most this many views, spread evenly over the folder."),
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Label every point of a scene with the classes you name."""
+    from xmask3d_rt import cli_output
+    from xmask3d_rt.classes import parse_classes
+    from xmask3d_rt.result import check_output
+    from xmask3d_rt.rgbd import load_rgbd, spread_views
+    from xmask3d_rt.scene import PointCloud
+
+    # What the caller gave is checked before engines of gigabytes are loaded.
+    targets = [check_output(path) for path in (*output, *([preview] if preview else []))]
+    class_list = parse_classes(classes, "--classes")
+    cloud = PointCloud.load(scene)
+    views = spread_views(load_rgbd(rgbd), views_limit) if rgbd else None
+
+    from xmask3d_rt.segmenter import Segmenter
+
+    segmenter = Segmenter(engine_dir, device=device)
+    with cli_output.view_progress(err) as progress:
+        result = segmenter.run(cloud, class_list, views=views, progress=progress)
+    for target in targets:
+        result.save(target)
+    cli_output.print_result(out, result, targets)
+    cli_output.warn_synthetic(err, segmenter.manifest)
+
+
+@app.command()
+def info(
+    engine_dir: Annotated[Path, typer.Argument(metavar="ENGINE_DIR")],
+    verify: Annotated[
+        bool, typer.Option(help="Hash every file again, even unchanged ones.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what an engine folder holds: model, components, precision, parity, origin."""
+    from xmask3d_rt import cli_output
+    from xmask3d_rt.engines.manifest import Manifest
+
+    manifest = Manifest.load(engine_dir)
+    if verify:
+        manifest.verify(full=True)
+    if as_json:
+        typer.echo(manifest.to_json(), nl=False)
+    else:
+        cli_output.print_manifest(out, manifest, verified=verify)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Show what this machine has, which backends work on it, and why the others don't."""
+    import json
+
+    from xmask3d_rt import cli_output
+    from xmask3d_rt.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
+    else:
+        cli_output.print_diagnosis(out, diagnosis)

@@ -1,0 +1,145 @@
+"""What the commands print: tables, the bar over views, the warning about synthetic weights."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from xmask3d_rt.doctor import Diagnosis
+from xmask3d_rt.engines.manifest import Component, Manifest
+from xmask3d_rt.result import Result
+
+MAX_CLASSES = 20
+MODES = {
+    "views": "the full pipeline on the given views",
+    "virtual": "the full pipeline on views rendered from the cloud",
+    "3d": "the 3D head alone",
+}
+
+
+@contextlib.contextmanager
+def view_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over views; yields the callback `Segmenter.run` takes."""
+    columns = (
+        TextColumn("views"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("views", total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report
+
+
+def warn_synthetic(console: Console, manifest: Manifest) -> bool:
+    """Say in one line that the weights are made up, where they are; returns whether they are."""
+    if manifest.weights.kind != "synthetic":
+        return False
+    console.print(
+        f"note: the weights of {manifest.root} are synthetic (made by a rule, not trained): "
+        "the labels mean nothing",
+        style="yellow",
+        markup=False,
+        soft_wrap=True,
+    )
+    return True
+
+
+def print_result(console: Console, result: Result, written: Sequence[Path]) -> None:
+    """Points per class, what the labels come from, seconds per stage, files."""
+    table = Table("class", "points", "share", "mean score", box=None, header_style="bold")
+    rows = result.summarize()["classes"]
+    ordered = sorted((row for row in rows if row["points"]), key=lambda row: -row["points"])
+    for row in ordered[:MAX_CLASSES]:
+        name = Text("■ ", style="rgb({},{},{})".format(*row["color"])) + Text(row["names"][0])
+        table.add_row(name, f"{row['points']:,}", f"{row['share']:.1%}", f"{row['mean_score']:.2f}")
+    console.print(table)
+    if len(ordered) > MAX_CLASSES:
+        console.print(f"and {len(ordered) - MAX_CLASSES} more classes")
+    seen = int(np.count_nonzero(result.coverage))
+    used = f", {len(result.views)} views, {seen:,} points seen" if result.views else ""
+    console.print(f"{len(result):,} points labelled by {MODES[result.mode]}{used}")
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    stages = "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in result.timings.items())
+    if stages:
+        console.print(f"seconds: {stages}", markup=False, highlight=False, soft_wrap=True)
+    for path in written:
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+
+
+def print_manifest(console: Console, manifest: Manifest, verified: bool) -> None:
+    """Model, origin of the weights, a row per component, library versions."""
+    config, split = manifest.config, manifest.split
+    files = manifest.list_files()
+    state = "every file hashed anew, unchanged" if verified else "every file present, unchanged"
+    novel = len(split.novel)
+    rows = {
+        "model": f"{config.name}, {config.diffusion.image_size}x{config.diffusion.image_size} "
+        f"images, {config.mask_head.queries} masks, {config.voxel_size * 100:g} cm voxels",
+        "classes": f"{len(split.names) - novel} base, {novel} novel",
+        "weights": _describe_weights(manifest),
+        "files": f"{len(files)}, {_size(sum(file.size for file in files))}; {state}",
+        "built with": ", ".join(f"{name} {v}" for name, v in manifest.versions.items()),
+    }
+    for key, value in rows.items():
+        console.print(f"{key:>10}  {escape(value)}", highlight=False, soft_wrap=True)
+    heading = ("component", "backend", "precision", "size", "parity", "why")
+    table = Table(*heading, box=None, header_style="bold")
+    for name, component in manifest.components.items():
+        table.add_row(name, *(escape(cell) for cell in _component_cells(component)))
+    console.print(table)
+
+
+def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
+    """System facts, GPUs, libraries, then a line per backend."""
+    for key, value in diagnosis.system.items():
+        console.print(f"{key:>14}  {escape(value)}", highlight=False, soft_wrap=True)
+    for line in diagnosis.gpus or ("none",):
+        console.print(f"{'GPU':>14}  {escape(line)}", highlight=False, soft_wrap=True)
+    console.print("\nlibraries", style="bold")
+    for name, version in diagnosis.libraries.items():
+        console.print(f"{name:>18}  {escape(version or '—')}", highlight=False)
+    console.print("\nbackends", style="bold")
+    for backend in diagnosis.backends:
+        mark = "[green]works[/green]" if backend.works else "[red]no   [/red]"
+        line = f"{backend.name:>18}  {mark}  {escape(backend.detail)}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _describe_weights(manifest: Manifest) -> str:
+    weights = manifest.weights
+    if weights.kind == "synthetic":
+        return "synthetic (made by a rule, not trained): labels mean nothing"
+    return ", ".join(f"{file.path} ({file.sha256[:12]})" for file in weights.files)
+
+
+def _component_cells(component: Component) -> tuple[str, ...]:
+    """Backend, precision, size, worst parity error with its tolerance, reason for the choice."""
+    parity = component.parity
+    checked = "not checked"
+    if parity is not None:
+        worst = max(parity.errors.values(), default=0.0)
+        checked = f"{worst:.1e} <= {parity.tolerance:.0e}"
+    size = _size(sum(file.size for file in component.files))
+    return component.backend, str(component.precision), size, checked, component.reason
+
+
+def _size(count: int) -> str:
+    """A number of bytes for people."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"

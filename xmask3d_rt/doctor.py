@@ -1,0 +1,311 @@
+"""What this machine has, and which backends work on it: `xmask3d doctor`.
+
+Every backend is tried, not looked up: ONNX Runtime and OpenVINO run a one-node graph, TensorRT
+makes a builder in a child process (a crash of the library stays there).
+"""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmask3d_rt.version import __version__
+
+LIBRARIES = (
+    ("torch",),
+    ("triton",),
+    ("numpy",),
+    ("scipy",),
+    ("diffusers",),
+    ("safetensors",),
+    ("onnx",),
+    ("onnxscript",),
+    ("onnxruntime", "onnxruntime-gpu"),
+    ("openvino",),
+    ("tensorrt",),
+    ("tensorrt-rtx",),
+    ("cuda-bindings",),
+    ("open_clip_torch",),
+    ("pillow",),
+    ("plyfile",),
+)
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+PROBE_TIMEOUT = 120  # seconds for a child process
+TENSORRT_PROBE = """
+import {module} as trt
+logger = trt.Logger(trt.Logger.ERROR)
+if trt.Builder(logger) is None:
+    raise SystemExit("no builder")
+print(trt.__version__)
+"""
+
+
+@dataclass(frozen=True)
+class BackendState:
+    """One backend: whether it works here, and what it offers or why it does not."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The machine: `system` facts, `gpus` (a line each), `libraries` name → version or None."""
+
+    system: dict[str, str]
+    gpus: tuple[str, ...]
+    libraries: dict[str, str | None]
+    backends: tuple[BackendState, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def diagnose() -> Diagnosis:
+    """Look at the machine and try every backend; takes a few seconds, changes nothing."""
+    return Diagnosis(
+        system=describe_system(),
+        gpus=tuple(list_gpus()),
+        libraries={names[0]: find_version(*names) for names in LIBRARIES},
+        backends=(
+            try_backend("cuda", _probe_cuda),
+            try_backend("triton kernels", _probe_triton),
+            try_backend("onnxruntime", _probe_onnxruntime),
+            try_backend("onnxruntime-cuda", _probe_onnxruntime_cuda),
+            try_backend("openvino", _probe_openvino),
+            try_backend("inductor", _probe_inductor),
+            try_backend("tensorrt", lambda: _probe_tensorrt("tensorrt")),
+            try_backend("tensorrt_rtx", lambda: _probe_tensorrt("tensorrt_rtx")),
+        ),
+    )
+
+
+def try_backend(name: str, probe: Callable[[], str]) -> BackendState:
+    """Run a probe; what it returns is the detail of a working backend, what it raises the reason.
+
+    Any exception counts: this is where a broken installation is meant to show.
+    """
+    try:
+        return BackendState(name, True, probe())
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else ""
+        if not isinstance(error, Unavailable):
+            reason = f"{type(error).__name__}: {reason}"
+        return BackendState(name, False, reason)
+
+
+class Unavailable(RuntimeError):
+    """A backend that cannot work here; the message says why and what to do."""
+
+
+def describe_system() -> dict[str, str]:
+    """Package, Python, operating system, processor, cores, memory and the NVIDIA driver."""
+    return {
+        "xmask3d_rt": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        "processor": _processor_name(),
+        "instructions": ", ".join(_cpu_flags()) or "unknown",
+        "cores": f"{count_cores()} usable of {os.cpu_count()}",
+        "memory": _describe_memory(),
+        "nvidia driver": _read_driver(),
+    }
+
+
+def count_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def list_gpus() -> list[str]:
+    """One line per CUDA device that torch sees."""
+    import torch
+
+    lines = []
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        lines.append(
+            f"cuda:{index} {device.name}, {device.total_memory / 2**30:.0f} GiB, "
+            f"compute capability {device.major}.{device.minor}"
+        )
+    return lines
+
+
+def find_version(*names: str) -> str | None:
+    """Version of the first installed distribution of `names`, with its name where not the first."""
+    for name in names:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return version if name == names[0] else f"{version} ({name})"
+    return None
+
+
+def _probe_cuda() -> str:
+    import torch
+
+    if torch.version.cuda is None:
+        raise Unavailable(f"torch {torch.__version__} is a CPU build; install stock CUDA torch")
+    if not torch.cuda.is_available():
+        raise Unavailable("no usable GPU: no device or no NVIDIA driver (see nvidia-smi)")
+    total = torch.ones(8, device="cuda").sum().item()
+    return f"torch CUDA {torch.version.cuda}, {torch.cuda.device_count()} device(s), sum {total:g}"
+
+
+def _probe_triton() -> str:
+    if find_version("triton") is None:
+        raise Unavailable("triton is not installed; CPU references are used")
+    import torch
+    import triton
+
+    if not torch.cuda.is_available():
+        raise Unavailable(f"triton {triton.__version__} has no GPU here; CPU references are used")
+    return f"triton {triton.__version__} compiles for {torch.cuda.get_device_capability()}"
+
+
+def _probe_onnxruntime() -> str:
+    return _run_onnxruntime("CPUExecutionProvider")
+
+
+def _probe_onnxruntime_cuda() -> str:
+    return _run_onnxruntime("CUDAExecutionProvider")
+
+
+def _run_onnxruntime(provider: str) -> str:
+    if find_version("onnxruntime", "onnxruntime-gpu") is None:
+        raise Unavailable("not installed; pip install 'xmask3d_rt[cpu]' (or [gpu], never both)")
+    if find_version("onnxruntime") and find_version("onnxruntime-gpu"):
+        raise Unavailable("onnxruntime and onnxruntime-gpu break each other; uninstall one")
+    import numpy as np
+    import onnxruntime
+
+    offered = onnxruntime.get_available_providers()
+    if provider not in offered:
+        fix = "install onnxruntime-gpu in its place (extra [gpu])"
+        raise Unavailable(f"this onnxruntime offers {', '.join(offered)} alone; {fix}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(_make_graph(), options, providers=[provider])
+    if provider not in session.get_providers():
+        raise Unavailable(f"{provider} fell back to {session.get_providers()[0]}: no usable GPU")
+    _check_relu(session.run(None, {"x": np.array([-1, 2], np.float32)})[0])
+    return f"onnxruntime {onnxruntime.__version__}, {provider}"
+
+
+def _probe_openvino() -> str:
+    if find_version("openvino") is None:
+        raise Unavailable("not installed; pip install 'xmask3d_rt[cpu]'")
+    import numpy as np
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(_make_graph()), "CPU")
+    _check_relu(compiled([np.array([-1, 2], np.float32)])[0])
+    types = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    kept = [kind for kind in ("FP32", "FP16", "BF16", "INT8") if kind in types]
+    return f"openvino {find_version('openvino')}, CPU with {', '.join(kept)}"
+
+
+def _probe_inductor() -> str:
+    import torch
+
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise Unavailable("no C++ compiler (g++ or clang++) on PATH; install one")
+    return f"torch {torch.__version__} with {compiler}"
+
+
+def _probe_tensorrt(module: str) -> str:
+    if find_version(module, module.replace("_", "-")) is None:
+        extra = "; pip install 'xmask3d_rt[tensorrt-rtx]'" if module == "tensorrt_rtx" else ""
+        raise Unavailable(f"not installed{extra}")
+    outcome = subprocess.run(
+        [sys.executable, "-c", TENSORRT_PROBE.format(module=module)],
+        capture_output=True,
+        text=True,
+        timeout=PROBE_TIMEOUT,
+        check=False,
+    )
+    if outcome.returncode != 0:
+        lines = outcome.stderr.strip().splitlines()
+        reason = lines[-1] if lines else f"the library ended with code {outcome.returncode}"
+        raise Unavailable(reason)
+    version = outcome.stdout.strip().splitlines()[-1]
+    if not list_gpus():
+        return f"{module} {version} builds engines ahead of time; running them needs an NVIDIA GPU"
+    return f"{module} {version} builds and runs engines"
+
+
+def _make_graph() -> bytes:
+    """An ONNX model of one Relu on two numbers."""
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", [x], [y])
+    opset = helper.make_opsetid("", 18)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+def _check_relu(out: Any) -> None:
+    if out.tolist() != [0, 2]:
+        raise Unavailable(f"wrong numbers: relu([-1, 2]) gave {out.tolist()}")
+
+
+def _read_cpuinfo() -> dict[str, str]:
+    """First entry of each key in /proc/cpuinfo; empty where there is no such file."""
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return {}
+    pairs = (line.partition(":") for line in path.read_text().splitlines())
+    values: dict[str, str] = {}
+    for key, _, value in pairs:
+        values.setdefault(key.strip(), value.strip())
+    return values
+
+
+def _processor_name() -> str:
+    return _read_cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> list[str]:
+    flags = set(_read_cpuinfo().get("flags", "").split())
+    return [flag for flag in CPU_FLAGS if flag in flags]
+
+
+def _describe_memory() -> str:
+    """Total and available memory from /proc/meminfo, or what the system configuration says."""
+    path = Path("/proc/meminfo")
+    if path.is_file():
+        rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        gib = {key: int(rows[key].split()[0]) / 2**20 for key in ("MemTotal", "MemAvailable")}
+        return f"{gib['MemTotal']:.1f} GiB, {gib['MemAvailable']:.1f} GiB available"
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+
+
+def _read_driver() -> str:
+    """Version of the NVIDIA driver, or why there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return "none (no nvidia-smi)"
+    outcome = subprocess.run(
+        [tool, "--query-gpu=driver_version", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        timeout=PROBE_TIMEOUT,
+        check=False,
+    )
+    lines = (outcome.stdout or outcome.stderr).strip().splitlines()
+    return lines[0] if lines else "none (nvidia-smi says nothing)"
