@@ -23,6 +23,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from xmask3d_rt.config import DiffusionConfig
+from xmask3d_rt.model.text_encoder import TextTransformer
+from xmask3d_rt.text import sd_empty_prompt_ids
 
 TAPPED_RESNET = 2  # of the three residual blocks of an up block
 LAST_DECODER_TAP = 1  # up block of the VAE decoder with the last tap
@@ -231,6 +233,81 @@ class VaeDecoderTaps(nn.Module):
                 h = upsample(h)
         decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(h)))
         return taps[0], taps[1]
+
+
+class Diffusion(nn.Module):
+    """The frozen diffusion model: `unet`, `vae`, `text_encoder`, and two constants.
+
+    The shared noise comes from the configuration. The embedding of "" follows from the text
+    encoder's weights, so it must be made (`embed_empty_prompt`) or given (`set_uncond`) once
+    they are loaded; neither constant is part of the state dict.
+
+    Args:
+        config: widths and sizes.
+        pruned: stop at the last tap; False runs the dead blocks too, as the released code does.
+    """
+
+    noise: Tensor
+    _uncond: Tensor | None
+
+    def __init__(self, config: DiffusionConfig, pruned: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.pruned = pruned
+        self.unet = build_unet(config)
+        self.vae = build_vae(config)
+        self.text_encoder = TextTransformer(
+            config.context_dim, config.text_layers, config.text_heads, config.context_length
+        )
+        self.register_buffer("noise", make_noise(config), persistent=False)
+        self.register_buffer("_uncond", None, persistent=False)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Diffusion":
+        """Stay in evaluation mode: this part is never trained."""
+        return super().train(False)
+
+    @property
+    def uncond_inputs(self) -> Tensor:
+        """Embedding of "" [1, 77, context_dim].
+
+        Raises:
+            ValueError: it has not been made yet.
+        """
+        if self._uncond is None:
+            raise ValueError(
+                "Diffusion: the embedding of the empty prompt is not set; call "
+                "embed_empty_prompt() after loading the weights"
+            )
+        return self._uncond
+
+    def set_uncond(self, uncond_inputs: Tensor) -> None:
+        """Set the embedding of "" [1, 77, context_dim]."""
+        self._uncond = uncond_inputs.detach().to(self.noise.device)
+
+    @torch.no_grad()
+    def embed_empty_prompt(self) -> None:
+        """Make the embedding of "" with the text encoder as it is now."""
+        ids = sd_empty_prompt_ids(self.config.context_length).to(self.noise.device)
+        self.set_uncond(self.text_encoder(ids))
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Latent, enc5, enc7 of images [B, 3, S, S]; see `VaeEncoderTaps`."""
+        return VaeEncoderTaps(self.vae, self.config.scale_factor)(image)
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """dec2, dec5 of latents; see `VaeDecoderTaps`."""
+        return VaeDecoderTaps(self.vae, self.config.scale_factor, self.pruned)(latent)
+
+    def add_noise(self, latent: Tensor) -> Tensor:
+        """The latent with the shared noise at t = 0."""
+        return add_noise(latent, self.noise, self.config.alpha_bar)
+
+    def run_unet(self, noisy_latent: Tensor, cond_inputs: Tensor, cond_emb: Tensor) -> list[Tensor]:
+        """unet2, unet5, unet8, unet11; gradients flow to the conditions. See `UnetTaps`."""
+        return UnetTaps(self.unet, self.pruned)(noisy_latent, cond_inputs, cond_emb)
 
 
 def prune_unet(unet: Any) -> Any:
