@@ -60,3 +60,8 @@ def interprets_triton() -> bool:
 def runs_triton(tensor: Tensor) -> bool:
     """Whether operators on `tensor` launch Triton kernels: CUDA tensors, or the interpreter."""
     return tensor.is_cuda or interprets_triton()
+
+
+def block_size(size: int, interpreted: int = 4096) -> int:
+    """Elements per program: `size` on a GPU; large in the interpreter, which pays per program."""
+    return interpreted if interprets_triton() else size

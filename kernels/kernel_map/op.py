@@ -6,6 +6,7 @@ from torch import Tensor
 from xmask3d_rt.kernels.coords import MARGIN, check_coords
 from xmask3d_rt.kernels.dispatch import define_op
 from xmask3d_rt.kernels.kernel_map.reference import (
+    check_coord_range,
     downsample_coords_reference,
     find_neighbors_reference,
     index_coords_reference,
@@ -26,6 +27,21 @@ def index_coords(coords: Tensor) -> CoordIndex:
     check_coords("build_kernel_map", coords)
     coords = coords.to(torch.int32)
     return CoordIndex(coords, *_index_coords(coords))
+
+
+def downsample_coords(coords: Tensor, tensor_stride: int) -> CoordIndex:
+    """Distinct ⌊coords / stride⌋ · stride in ascending order, ready for look-up.
+
+    Args:
+        coords: [M, 4] integer (batch, x, y, z); M = 0 is legal.
+        tensor_stride: spacing of the result, >= 1.
+
+    Raises:
+        ValueError: wrong shape, or a coordinate outside the packed range.
+        TypeError: floating-point coordinates.
+    """
+    check_coords("downsample_coords", coords)
+    return CoordIndex(*_downsample_coords(coords.to(torch.int32), tensor_stride))
 
 
 def build_kernel_map(
@@ -80,7 +96,7 @@ def build_kernel_map(
     if submanifold:
         out_coords = index.coords
     elif out_coords is None:
-        out_coords = _downsample_coords(index.coords, stride * tensor_stride)
+        out_coords = downsample_coords(index.coords, stride * tensor_stride).coords
     else:
         check_coords("build_kernel_map", out_coords)
         out_coords = out_coords.to(torch.int32)
@@ -115,8 +131,11 @@ def build_unet_maps(coords: Tensor, levels: int = 4) -> UNetMaps:
     down: list[KernelMap] = []
     level_coords = [index.coords]
     for level in range(levels):
-        down.append(build_kernel_map(index.coords, 2, 2, 1 << level, index=index))
-        index = index_coords(down[-1].out_coords)
+        coarse = downsample_coords(index.coords, 2 << level)
+        down.append(
+            build_kernel_map(index.coords, 2, 2, 1 << level, out_coords=coarse.coords, index=index)
+        )
+        index = coarse
         level_coords.append(index.coords)
         conv.append(build_kernel_map(index.coords, 3, 1, 2 << level, index=index))
     up = tuple(kernel_map.swapped for kernel_map in down)
@@ -156,17 +175,29 @@ def _check_sizes(kernel_size: int, stride: int, tensor_stride: int) -> None:
 
 
 def _index_coords_triton(coords: Tensor) -> tuple[Tensor, Tensor]:
-    return index_coords_reference(coords)
+    from xmask3d_rt.kernels.voxelize.hash_table import coord_keys, insert_unique
+
+    keys, status = coord_keys(coords)
+    table = insert_unique(keys, status)
+    if status.item():
+        index_coords_reference(coords)  # raises, naming the values
+    return table.keys, table.rows
+
+
+def _downsample_coords_triton(coords: Tensor, tensor_stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    from xmask3d_rt.kernels.voxelize.hash_table import coord_keys, unique_keys
+
+    keys, status = coord_keys(coords, tensor_stride)
+    unique = unique_keys(keys, status, lambda: check_coord_range(coords))
+    return unique.coords, unique.table.keys, unique.table.rows
 
 
 def _find_neighbors_triton(
     coords: Tensor, index_keys: Tensor, index_rows: Tensor, kernel_size: int, tensor_stride: int
 ) -> Tensor:
-    return find_neighbors_reference(coords, index_keys, index_rows, kernel_size, tensor_stride)
+    from xmask3d_rt.kernels.kernel_map.launch import find_neighbors
 
-
-def _downsample_coords_triton(coords: Tensor, tensor_stride: int) -> Tensor:
-    return downsample_coords_reference(coords, tensor_stride)
+    return find_neighbors(coords, index_keys, index_rows, kernel_size, tensor_stride)
 
 
 def _index_coords_fake(coords: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,9 +214,14 @@ def _find_neighbors_fake(
     return coords.new_empty((coords.shape[0], kernel_size**3), dtype=torch.int32)
 
 
-def _downsample_coords_fake(coords: Tensor, tensor_stride: int) -> Tensor:
-    size = torch.library.get_ctx().new_dynamic_size()
-    return coords.new_empty((size, 4), dtype=torch.int32)
+def _downsample_coords_fake(coords: Tensor, tensor_stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    context = torch.library.get_ctx()
+    m_out, capacity = context.new_dynamic_size(), context.new_dynamic_size()
+    return (
+        coords.new_empty((m_out, 4), dtype=torch.int32),
+        coords.new_empty((capacity,), dtype=torch.int64),
+        coords.new_empty((capacity,), dtype=torch.int32),
+    )
 
 
 _index_coords = define_op(
@@ -202,7 +238,7 @@ _find_neighbors = define_op(
     fake=_find_neighbors_fake,
 )
 _downsample_coords = define_op(
-    "downsample_coords(Tensor coords, int tensor_stride) -> Tensor",
+    "downsample_coords(Tensor coords, int tensor_stride) -> (Tensor, Tensor, Tensor)",
     reference=downsample_coords_reference,
     triton=_downsample_coords_triton,
     fake=_downsample_coords_fake,

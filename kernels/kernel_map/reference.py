@@ -15,16 +15,25 @@ from xmask3d_rt.kernels.coords import (
     kernel_offsets,
     offset_key,
     pack_coords,
+    unpack_coords,
 )
-from xmask3d_rt.kernels.voxelize.reference import unique_keys_reference
+
+
+def check_coord_range(coords: Tensor) -> None:
+    """Raise unless every value of coords [M, 4] fits its key field.
+
+    Raises:
+        ValueError: a coordinate or batch index outside the packed range.
+    """
+    if coords.shape[0]:
+        low, high = torch.aminmax(coords, dim=0)
+        check_batch("build_kernel_map", int(low[0]), int(high[0]))
+        check_range("build_kernel_map", int(low[1:].min()), int(high[1:].max()))
 
 
 def index_coords_reference(coords: Tensor) -> tuple[Tensor, Tensor]:
     """Index of the voxels: keys [M] int64 ascending, rows [M] int32 they came from."""
-    if coords.shape[0]:
-        check_batch("build_kernel_map", int(coords[:, 0].min()), int(coords[:, 0].max()))
-        low, high = torch.aminmax(coords[:, 1:])
-        check_range("build_kernel_map", low.item(), high.item())
+    check_coord_range(coords)
     keys, rows = torch.sort(pack_coords(coords))
     if bool((keys[1:] == keys[:-1]).any()):
         raise ValueError(
@@ -72,7 +81,16 @@ def find_neighbors_reference(
     return columns.t().contiguous()
 
 
-def downsample_coords_reference(coords: Tensor, tensor_stride: int) -> Tensor:
-    """Distinct ⌊coords / stride⌋ · stride in ascending order, [M_out, 4] int32."""
+def downsample_coords_reference(
+    coords: Tensor, tensor_stride: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct ⌊coords / stride⌋ · stride in ascending order, and their index.
+
+    Returns:
+        out_coords [M_out, 4] int32, keys [M_out] int64 ascending, rows [M_out] int32.
+    """
+    check_coord_range(coords)
     cells = torch.div(coords[:, 1:], tensor_stride, rounding_mode="floor") * tensor_stride
-    return unique_keys_reference(pack_coords(torch.cat([coords[:, :1], cells], dim=1)))[0]
+    keys = torch.unique(pack_coords(torch.cat([coords[:, :1], cells], dim=1)))
+    rows = torch.arange(keys.shape[0], dtype=torch.int32, device=keys.device)
+    return unpack_coords(keys), keys, rows

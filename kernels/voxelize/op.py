@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels.dispatch import define_op
-from xmask3d_rt.kernels.voxelize.reference import voxelize_reference
+from xmask3d_rt.kernels.voxelize.reference import point_keys_reference, voxelize_reference
 
 
 class Voxels(NamedTuple):
@@ -57,7 +57,11 @@ def voxelize(points: Tensor, voxel_size: float, batch: Tensor | None = None) -> 
 def _voxelize_triton(
     points: Tensor, voxel_size: float, batch: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return voxelize_reference(points, voxel_size, batch)
+    from xmask3d_rt.kernels.voxelize.hash_table import point_keys, unique_keys
+
+    keys, status = point_keys(points, voxel_size, batch)
+    unique = unique_keys(keys, status, lambda: point_keys_reference(points, voxel_size, batch))
+    return unique.coords, unique.inverse, unique.first
 
 
 def _voxelize_fake(

@@ -20,7 +20,7 @@ def voxelize_reference(
     Returns:
         coords [M, 4] int32, point_to_voxel [N] int64, first_point [M] int64.
     """
-    keys = _point_keys(points, voxel_size, batch)  # [N]
+    keys = point_keys_reference(points, voxel_size, batch)  # [N]
     return unique_keys_reference(keys)
 
 
@@ -42,7 +42,8 @@ def unique_keys_reference(keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return unpack_coords(ordered[head]), inverse, order[head]
 
 
-def _point_keys(points: Tensor, voxel_size: float, batch: Tensor | None) -> Tensor:
+def point_keys_reference(points: Tensor, voxel_size: float, batch: Tensor | None) -> Tensor:
+    """Packed key of the voxel of every point, [N] int64."""
     cells = torch.floor(points.to(torch.float64) * (1.0 / voxel_size))  # [N, 3]
     if cells.numel():
         low, high = torch.aminmax(cells)

@@ -1,0 +1,199 @@
+"""Ahead-of-time compilation of every Triton kernel, for machines with no GPU.
+
+`python -m xmask3d_rt.kernels.aot --csv FILE` compiles every case that the operators declare
+(`cases.py` in an operator's folder, function `compile_cases`) for every architecture, and
+tabulates registers, stack (spilled registers: Triton has no other use for the stack) and shared
+memory. Not in a process with TRITON_INTERPRET set.
+"""
+
+import argparse
+import csv
+import importlib
+import importlib.util
+import pkgutil
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import triton
+from rich.console import Console
+from rich.table import Column, Table
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+import xmask3d_rt.kernels as kernels
+
+# Shared memory that one block may ask for, in bytes. Source: CUDA C++ Programming Guide,
+# technical specifications per compute capability.
+SHARED_LIMIT = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448, 120: 101376}
+ARCHITECTURES = tuple(SHARED_LIMIT)
+ALIGNMENT = 16  # bytes; what torch's allocator guarantees for every tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CompileCase:
+    """One specialisation of one kernel, as its operator launches it.
+
+    `arguments` maps the name of every argument that is not constexpr to its type ("*fp32",
+    "*i64", "i32", ...), `constants` every other one to its value; an integer argument that is 1
+    at launch belongs there too, as Triton specialises on it. Pointers named in `unaligned` are
+    not taken to be aligned to 16 bytes.
+    """
+
+    op: str
+    variant: str
+    kernel: Any
+    arguments: Mapping[str, str]
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    num_warps: int = 4
+    num_stages: int = 3
+    architectures: tuple[int, ...] = ARCHITECTURES
+    unaligned: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`op/kernel/variant`, unique among all cases."""
+        return f"{self.op}/{self.kernel.__name__}/{self.variant}"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one compiled case uses on one architecture."""
+
+    op: str
+    kernel: str
+    variant: str
+    sm: int
+    num_warps: int
+    num_stages: int
+    registers: int  # per thread
+    stack_bytes: int  # per thread; > 0 means spilled registers
+    shared_bytes: int  # per block
+    shared_limit: int
+    cubin_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """No spills, and shared memory within the architecture's limit."""
+        return self.stack_bytes == 0 and self.shared_bytes <= self.shared_limit
+
+
+def collect_cases() -> list[CompileCase]:
+    """The cases of every operator, from `compile_cases()` in its `cases.py`."""
+    cases: list[CompileCase] = []
+    for info in pkgutil.iter_modules(kernels.__path__):
+        name = f"{kernels.__name__}.{info.name}.cases"
+        if info.ispkg and importlib.util.find_spec(name):
+            cases += importlib.import_module(name).compile_cases()
+    return cases
+
+
+def compile_case(case: CompileCase, sm: int) -> Resources:
+    """Compile one case for one architecture and read what it uses."""
+    names = [parameter.name for parameter in case.kernel.params]
+    signature = {name: case.arguments.get(name, "constexpr") for name in names}
+    aligned = [
+        (index,)
+        for index, name in enumerate(names)
+        if signature[name].startswith("*") and name not in case.unaligned
+    ]
+    source = ASTSource(
+        case.kernel,
+        signature,
+        dict(case.constants),
+        {path: [["tt.divisibility", ALIGNMENT]] for path in aligned},
+    )
+    options = {"num_warps": case.num_warps, "num_stages": case.num_stages}
+    compiled = triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
+    registers, stack_bytes = _read_usage(compiled.asm["cubin"])
+    return Resources(
+        op=case.op,
+        kernel=case.kernel.__name__,
+        variant=case.variant,
+        sm=sm,
+        num_warps=case.num_warps,
+        num_stages=case.num_stages,
+        registers=registers,
+        stack_bytes=stack_bytes,
+        shared_bytes=compiled.metadata.shared,
+        shared_limit=SHARED_LIMIT[sm],
+        cubin_bytes=len(compiled.asm["cubin"]),
+    )
+
+
+def _read_usage(cubin: bytes) -> tuple[int, int]:
+    """Registers and stack bytes per thread, from the cuobjdump that comes with Triton."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        tool = knobs.nvidia.cuobjdump.path
+        text = subprocess.run(
+            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    match = re.search(r"REG:(\d+) STACK:(\d+)", text)
+    if match is None:
+        raise RuntimeError(f"cuobjdump reported no resource usage: {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _compile_named(name: str, architectures: tuple[int, ...]) -> list[Resources]:
+    case = next(case for case in collect_cases() if case.name == name)
+    return [compile_case(case, sm) for sm in case.architectures if sm in architectures]
+
+
+def compile_all(
+    ops: Iterable[str] = (), architectures: tuple[int, ...] = ARCHITECTURES, workers: int = 2
+) -> list[Resources]:
+    """Compile every case of the named operators (all where none is named), in child processes."""
+    wanted = set(ops)
+    names = [case.name for case in collect_cases() if not wanted or case.op in wanted]
+    with ProcessPoolExecutor(workers) as pool:
+        rows = pool.map(_compile_named, names, [architectures] * len(names))
+        return [row for group in rows for row in group]
+
+
+def write_csv(path: Path, rows: list[Resources]) -> None:
+    """Write the table, with the version of Triton that made it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*asdict(rows[0]), "triton"])
+        writer.writeheader()
+        writer.writerows({**asdict(row), "triton": triton.__version__} for row in rows)
+
+
+def _print_table(rows: list[Resources]) -> None:
+    titles = ("sm", "warps", "stages", "registers", "stack", "shared", "limit")
+    table = Table(Column("kernel", no_wrap=True), *titles)
+    for row in rows:
+        launch = (row.sm, row.num_warps, row.num_stages)
+        use = (row.registers, row.stack_bytes, row.shared_bytes, row.shared_limit)
+        style = None if row.fits else "red"
+        name = f"{row.op}/{row.kernel}/{row.variant}"
+        table.add_row(name, *map(str, launch + use), style=style)
+    Console().print(table)
+
+
+def main() -> int:
+    """Command line; exit status 1 where a kernel spills or asks for too much shared memory."""
+    parser = argparse.ArgumentParser(description="Compile every Triton kernel with no GPU.")
+    parser.add_argument("--csv", type=Path, help="where to write the table")
+    parser.add_argument("--op", action="append", default=[], help="only this operator")
+    parser.add_argument("--sm", action="append", type=int, choices=ARCHITECTURES, default=[])
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    architectures = tuple(options.sm) or ARCHITECTURES
+    rows = compile_all(options.op, architectures, options.workers)
+    _print_table(rows)
+    if options.csv:
+        write_csv(options.csv, rows)
+    return 0 if all(row.fits for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

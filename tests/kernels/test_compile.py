@@ -1,0 +1,30 @@
+"""Every Triton kernel compiles for every architecture, without spills, within shared memory."""
+
+import csv
+
+import pytest
+
+aot = pytest.importorskip("xmask3d_rt.kernels.aot", reason="Triton is not installed")
+CASES = {case.name: case for case in aot.collect_cases()}
+
+
+def test_cases_have_distinct_names():
+    assert len(CASES) == len(aot.collect_cases())
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_compiles_without_spills(name):
+    case = CASES[name]
+    for sm in case.architectures:
+        row = aot.compile_case(case, sm)
+        assert row.stack_bytes == 0, f"{name} spills {row.stack_bytes} bytes on sm_{sm}"
+        assert row.shared_bytes <= row.shared_limit, f"{name} needs {row.shared_bytes} on sm_{sm}"
+        assert 0 < row.registers <= 255
+
+
+def test_table_is_written(tmp_path):
+    case = CASES[min(CASES)]
+    aot.write_csv(tmp_path / "table.csv", [aot.compile_case(case, 90)])
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert rows[0]["sm"] == "90"
+    assert int(rows[0]["registers"]) > 0
