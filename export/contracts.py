@@ -88,9 +88,9 @@ def _encoder_features(config: ModelConfig) -> tuple[TensorSpec, ...]:
 def _unet_features(config: ModelConfig) -> tuple[TensorSpec, ...]:
     c, side = config.diffusion.unet_channels, config.diffusion.latent_size
     return (
-        _spec("unet2", "B", 2 * c[3], side // 8, side // 8),
-        _spec("unet5", "B", c[3] + c[2], side // 4, side // 4),
-        _spec("unet8", "B", c[2] + c[1], side // 2, side // 2),
+        _spec("unet2", "B", c[3] + c[2], side // 8, side // 8),
+        _spec("unet5", "B", c[2] + c[1], side // 4, side // 4),
+        _spec("unet8", "B", c[1] + c[0], side // 2, side // 2),
         _spec("unet11", "B", 2 * c[0], side, side),
     )
 
