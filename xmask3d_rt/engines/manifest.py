@@ -24,11 +24,11 @@ SCHEMA_VERSION = 1
 class Parity:
     """How an exported component was checked against the PyTorch module.
 
-    `errors` is the relative L2 error of each output, `tolerance` the largest one allowed.
+    `errors` is the relative L2 error of each output, `tolerances` the largest ones allowed.
     """
 
     reference: str
-    tolerance: float
+    tolerances: dict[str, float]
     errors: dict[str, float]
 
 
