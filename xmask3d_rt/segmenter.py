@@ -1,0 +1,267 @@
+"""The user's entry point: `Segmenter(engine_dir).run(points, classes, views)`."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xmask3d_rt.classes import ClassList, parse_classes, split_base_novel
+from xmask3d_rt.engines.backends import open_engine, pick_device
+from xmask3d_rt.engines.heads import Heads
+from xmask3d_rt.engines.manifest import Manifest
+from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
+from xmask3d_rt.kernels import SceneVotes, finish_votes, make_votes, nearest_fill, vote
+from xmask3d_rt.preprocess import PreparedView, prepare_view
+from xmask3d_rt.result import Result
+from xmask3d_rt.rgbd import load_rgbd
+from xmask3d_rt.scene import PointCloud, View, as_point_cloud
+from xmask3d_rt.text_embedder import TextEmbedder
+from xmask3d_rt.view_pipeline import (
+    ENGINES,
+    SPARSE_NETS,
+    CameraView,
+    StageTimes,
+    TextTarget,
+    ViewPipeline,
+)
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+HEADS = ("fused", "2d", "3d")
+
+
+class Segmenter:
+    """Open-vocabulary labels for every point of a scene.
+
+    Args:
+        engine_dir: folder made by `python export/build_engines.py`.
+        device: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N".
+        threads: CPU threads of the engines; None takes every core the process may use.
+
+    Raises:
+        EngineError: the folder, a file in it, or a backend it needs is missing, corrupt or of
+            another version.
+    """
+
+    def __init__(
+        self,
+        engine_dir: str | os.PathLike[str],
+        device: str | torch.device = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.manifest = Manifest.load(Path(engine_dir))
+        self.config = self.manifest.config
+        self.device = pick_device(device)
+        engines = {
+            name: open_engine(self.manifest, name, self.device, threads)
+            for name in (*ENGINES, "text_encoder")
+        }
+        nets = {
+            name: FoldedSparseUNet.load(self.manifest.path_of(name), self.device)
+            for name in SPARSE_NETS
+        }
+        heads = Heads.load(self.manifest.path_of("heads"), self.device)
+        self._text = TextEmbedder(engines.pop("text_encoder"), self.device)
+        self._pipeline = ViewPipeline(self.config, engines, nets, heads, self.device)
+        self._lock = threading.Lock()
+
+    def run(
+        self,
+        points: Any,
+        classes: Any,
+        views: Any = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Label every point.
+
+        Args:
+            points: [N, 6] xyz (metres) and rgb (0-255) as NumPy array, torch tensor, anything
+                with `__dlpack__` or `__cuda_array_interface__`; a `PointCloud`; a path.
+            classes: names, or lists of names per class (synonyms); a benchmark name such as
+                "scannet20" is one, too.
+            views: `View` objects, or the path of an RGB-D folder. None labels by the 3D head
+                alone, which loses many of the classes without training labels.
+            progress: called with (views done, views) as the work goes on.
+
+        Returns:
+            Labels, scores and what they come from. Same input, same labels.
+
+        Raises:
+            ValueError: points, classes or views of the wrong shape or content; no colours; no
+                view sees enough points.
+            TypeError: elements of the wrong type.
+            EngineError: an engine failed.
+        """
+        cloud = as_point_cloud(points)
+        class_list = parse_classes(classes)
+        cloud.require_rgb()
+        view_list = None if views is None else _list_views(views)
+        times = StageTimes()
+        with torch.inference_mode(), self._lock:
+            with times.measure("text"):
+                target = self._embed_classes(class_list)
+            if view_list is None:
+                return self._run_cloud(cloud, class_list, target, times)
+            return self._run_views(cloud, class_list, target, view_list, times, progress)
+
+    def _embed_classes(self, classes: ClassList) -> TextTarget:
+        return self._pipeline.make_target(
+            self._text.embed(classes.flat_names),
+            torch.from_numpy(classes.name_class).to(self.device),
+            torch.from_numpy(split_base_novel(classes, self.config.split)).to(self.device),
+        )
+
+    def _run_cloud(
+        self, cloud: PointCloud, classes: ClassList, target: TextTarget, times: StageTimes
+    ) -> Result:
+        """The 3D head on the whole cloud at once."""
+        points, colors = self._upload(cloud)
+        labels = self._pipeline.label_cloud(points, colors, target, times)
+        return Result(
+            cloud=cloud,
+            classes=classes,
+            labels=labels.three_d.cpu().numpy(),
+            scores=labels.score.cpu().numpy(),
+            heads={"3d": labels.three_d.cpu().numpy()},
+            coverage=np.zeros(len(cloud), np.int32),
+            views=(),
+            mode="3d",
+            timings=times.seconds,
+            notes=("labelled by the 3D head alone: no views were given",),
+        )
+
+    def _run_views(
+        self,
+        cloud: PointCloud,
+        classes: ClassList,
+        target: TextTarget,
+        views: Sequence[View],
+        times: StageTimes,
+        progress: Progress | None,
+    ) -> Result:
+        """The full pipeline on every view, one vote per view and point, nearest seen point."""
+        points, colors = self._upload(cloud)
+        votes = {head: make_votes(len(cloud), target.num_classes, self.device) for head in HEADS}
+        seen: list[tuple[str, int]] = []
+        for done, view in enumerate(self._prepare(views, times)):
+            name = view.name or str(done)
+            seen.append((name, self._vote_view(points, colors, view, target, votes, times)))
+            if progress is not None:
+                progress(done + 1, len(views))
+        used = self._list_used(seen)
+        with times.measure("vote and fill"):
+            coverage = votes["fused"].coverage
+            nearest = nearest_fill(points, coverage > 0)
+            voted = {head: finish_votes(votes[head], nearest) for head in HEADS}
+        heads = {head: outcome.label.cpu().numpy() for head, outcome in voted.items()}
+        return Result(
+            cloud=cloud,
+            classes=classes,
+            labels=heads["fused"],
+            scores=voted["fused"].score.cpu().numpy(),
+            heads=heads,
+            coverage=coverage.cpu().numpy(),
+            views=used,
+            mode="views",
+            timings=times.seconds,
+            notes=self._describe_skipped(seen),
+        )
+
+    def _vote_view(
+        self,
+        points: Tensor,
+        colors: Tensor,
+        view: PreparedView,
+        target: TextTarget,
+        votes: dict[str, SceneVotes],
+        times: StageTimes,
+    ) -> int:
+        """Label the points that `view` sees and add their votes; how many it sees."""
+        with times.measure("project"):
+            camera = CameraView.upload(view, self.device)
+            projected, indices = self._pipeline.select_points(points, camera)
+        if len(indices) < self.config.view.min_points:
+            return len(indices)
+        labels = self._pipeline.label_view(
+            points[indices],
+            colors[indices],
+            (projected.row[indices], projected.col[indices]),
+            camera,
+            target,
+            times,
+        )
+        with times.measure("vote and fill"):
+            by_head = {"fused": labels.fused, "2d": labels.two_d, "3d": labels.three_d}
+            for head in HEADS:
+                vote(votes[head], indices, by_head[head], labels.score)
+        return len(indices)
+
+    def _upload(self, cloud: PointCloud) -> tuple[Tensor, Tensor]:
+        """Points [N, 3] float32 and colours [N, 3] uint8 on the device."""
+        points = torch.from_numpy(cloud.xyz).to(self.device)
+        return points, torch.from_numpy(cloud.require_rgb()).to(self.device)
+
+    def _prepare(self, views: Sequence[View], times: StageTimes) -> Iterator[PreparedView]:
+        """Views at the model's sizes, in order; the next one is read while one is worked on."""
+        size, grid = self.config.diffusion.image_size, self.config.view.mask_shape
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            pending = reader.submit(prepare_view, views[0], size, grid)
+            for following in (*views[1:], None):
+                with times.measure("read views"):
+                    ready = pending.result()
+                if following is not None:
+                    pending = reader.submit(prepare_view, following, size, grid)
+                yield ready
+
+    def _list_used(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
+        """Names of the views that voted; at least one, else ValueError."""
+        least = self.config.view.min_points
+        used = tuple(name for name, count in seen if count >= least)
+        if not used:
+            name, count = max(seen, key=lambda item: item[1])
+            raise ValueError(
+                f"run: no view sees {least} points or more (the best, {name!r}, sees {count}); "
+                "check that camera_to_world, intrinsics and depth are in metres and in the "
+                "cloud's frame"
+            )
+        return used
+
+    def _describe_skipped(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
+        least = self.config.view.min_points
+        skipped = [f"{name!r} ({count})" for name, count in seen if count < least]
+        if not skipped:
+            return ()
+        note = f"skipped {len(skipped)} views that see fewer than {least} points: "
+        note += ", ".join(skipped)
+        logger.warning("%s", note)
+        return (note,)
+
+
+def _list_views(views: Any) -> list[View]:
+    """Views of an RGB-D folder, or the given ones; at least one.
+
+    Raises:
+        ValueError: no views.
+        TypeError: something else than `View` objects or a path.
+    """
+    if isinstance(views, (str, os.PathLike)):
+        return load_rgbd(views)
+    listed = [views] if isinstance(views, View) else list(views)
+    if not listed:
+        raise ValueError("run: views is empty; pass View objects or an RGB-D folder, or None")
+    for view in listed:
+        if not isinstance(view, View):
+            raise TypeError(
+                f"run: views must be View objects or the path of an RGB-D folder, "
+                f"got {type(view).__name__}"
+            )
+    return listed
