@@ -66,19 +66,26 @@ def main() -> None:
     app()
 
 
+def print_version(wanted: bool) -> None:
+    """Print the version and stop, where the option is given."""
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def configure(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log more, and show tracebacks.")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version),
+    ] = False,
 ) -> None:
     """Set up logging on stderr before any command runs."""
     from rich.logging import RichHandler
 
-    if version:
-        out.print(__version__, highlight=False)
-        raise typer.Exit
     handler = RichHandler(console=err, show_time=False, show_path=False)
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
@@ -171,3 +178,16 @@ def doctor(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
     else:
         cli_output.print_diagnosis(out, diagnosis)
+
+
+@weights_app.command("inspect")
+def inspect_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A weight file or folder.")],
+) -> None:
+    """Say what a weight file is and whether it is complete (exit code 1 if it is not)."""
+    from xmask3d_rt.model.checkpoints import inspect_weights
+
+    report = inspect_weights(file)
+    typer.echo(report.describe())
+    if not report.complete:
+        raise typer.Exit(EXIT_MISMATCH)

@@ -1,0 +1,276 @@
+"""The command line: options, outputs, and one line with the right exit code for every error."""
+
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from plyfile import PlyData
+from typer.testing import CliRunner
+
+from xmask3d_rt import cli
+from xmask3d_rt.config import Precision, get_preset
+from xmask3d_rt.engines.files import describe_file
+from xmask3d_rt.engines.manifest import Component, Manifest, Parity, WeightSource
+from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
+from xmask3d_rt.result import Result
+
+XYZ = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+K = np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])
+
+
+class FakeSegmenter:
+    """Labels by point order and remembers how it was called."""
+
+    calls: list = []  # noqa: RUF012
+    failure: BaseException | None = None
+
+    def __init__(self, engine_dir, device):
+        self.manifest = Manifest.load(engine_dir)
+        self.calls.append({"device": device})
+
+    def run(self, points, classes, views=None, progress=None):
+        if self.failure is not None:
+            raise self.failure
+        self.calls[-1]["views"] = None if views is None else [view.name for view in views]
+        for done in range(3):
+            progress(done + 1, 3)
+        labels = np.arange(len(points)) % len(classes)
+        return Result(
+            points,
+            classes,
+            labels,
+            np.full(len(points), 0.5),
+            {"fused": labels},
+            np.ones(len(points)),
+            timings={"project": 0.5},
+            views=("0", "1"),
+            notes=("skipped [2] views",),
+        )
+
+
+@pytest.fixture
+def segmenter(monkeypatch):
+    module = types.ModuleType("xmask3d_rt.segmenter")
+    fake = type("Fake", (FakeSegmenter,), {"calls": []})
+    module.Segmenter = fake
+    monkeypatch.setitem(sys.modules, "xmask3d_rt.segmenter", module)
+    return fake
+
+
+@pytest.fixture
+def room(tmp_path):
+    """A cloud, three views and an engine folder with one component."""
+    from PIL import Image
+
+    np.savez(tmp_path / "scene.npz", xyz=XYZ, rgb=np.zeros((6, 3), np.uint8))
+    for name in ("color", "pose"):
+        (tmp_path / name).mkdir()
+    for i in range(3):
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / f"color/{i}.png")
+        np.savetxt(tmp_path / f"pose/{i}.txt", np.eye(4))
+    np.savetxt(tmp_path / "intrinsics.txt", K)
+    make_engines(tmp_path / "engines")
+    return tmp_path
+
+
+def make_engines(root, kind="synthetic"):
+    root.mkdir()
+    (root / "unet.onnx").write_bytes(b"x" * 1500)
+    component = Component(
+        name="unet",
+        backend="onnxruntime",
+        precision=Precision.FP32,
+        files=(describe_file(root / "unet.onnx"),),
+        signature=None,
+        fingerprint="f",
+        parity=Parity("module", 1e-5, {"unet2": 2e-6}),
+        reason="fastest that passed",
+    )
+    weights = WeightSource(kind)
+    Manifest(get_preset("tiny"), weights, {"torch": "2.13"}, {"unet": component}, root).save()
+
+
+def run(*args):
+    return CliRunner().invoke(cli.app, [str(arg) for arg in args], catch_exceptions=False)
+
+
+def segment(room, *extra, classes="wall,floor;ground"):
+    return run(
+        "segment",
+        room / "scene.npz",
+        "--classes",
+        classes,
+        "--engine-dir",
+        room / "engines",
+        "--out",
+        room / "out/labels.ply",
+        *extra,
+    )
+
+
+def test_segment_writes_and_reports(room, segmenter):
+    outcome = segment(room, "--rgbd", room, "--out", room / "out/labels.json", "--device", "cpu")
+    assert outcome.exit_code == 0, outcome.output
+    assert segmenter.calls == [{"device": "cpu", "views": ["0", "1", "2"]}]
+    labels = PlyData.read(str(room / "out/labels.ply"))["vertex"]["label"]
+    assert labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert json.loads((room / "out/labels.json").read_text())["classes"][1]["names"] == [
+        "floor",
+        "ground",
+    ]
+    assert "6 points labelled by the full pipeline on the given views, 2 views" in outcome.stdout
+    assert "note: skipped [2] views" in outcome.stdout
+    assert f"wrote {room / 'out/labels.ply'}" in outcome.stdout
+    assert "synthetic" in outcome.stderr
+    assert "labels mean nothing" in outcome.stderr
+
+
+def test_segment_without_views(room, segmenter):
+    assert segment(room).exit_code == 0
+    assert segmenter.calls == [{"device": "auto", "views": None}]
+
+
+def test_views_limit(room, segmenter):
+    assert segment(room, "--rgbd", room, "--views-limit", 2).exit_code == 0
+    assert segmenter.calls[0]["views"] == ["0", "2"]
+
+
+def test_trained_weights_give_no_warning(room, segmenter):
+    for path in (room / "engines").iterdir():
+        path.unlink()
+    (room / "engines").rmdir()
+    make_engines(room / "engines", kind="files")
+    assert "synthetic" not in segment(room).stderr
+
+
+@pytest.mark.parametrize(
+    ("extra", "classes", "message"),
+    [
+        ((), "wall,,floor", "--classes: class 1 has a blank name"),
+        ((), "wall,Wall", "duplicate class name 'Wall'"),
+        ((), "scannet21", "unknown class list 'scannet21'; known lists: scannet20"),
+        (("--out", "x.las"), "wall", "cannot write a result to 'x.las'"),
+        (("--rgbd", "/nowhere"), "wall", "no RGB-D folder /nowhere"),
+        (("--engine-dir", "/nowhere"), "wall", "/nowhere has no manifest.json"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(room, segmenter, extra, classes, message):
+    outcome = segment(room, *extra, classes=classes)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith("error: ")
+    assert outcome.stderr.count("\n") == 1
+    assert message in outcome.stderr
+    assert not (room / "out").exists()
+
+
+def test_missing_scene_rejected(room):
+    outcome = run(
+        "segment", room / "gone.ply", "--classes", "a", "--engine-dir", room, "--out", "a.ply"
+    )
+    assert outcome.exit_code == 2
+    assert outcome.stderr == f"error: no point cloud file {room / 'gone.ply'}\n"
+
+
+def test_corrupt_engine_file_rejected(room, segmenter):
+    (room / "engines/unet.onnx").write_bytes(b"y" * 1500)
+    outcome = segment(room)
+    assert outcome.exit_code == 2
+    assert "unet.onnx" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "message"),
+    [
+        (
+            ValueError("run: no view sees [400] points"),
+            2,
+            "error: run: no view sees [400] points\n",
+        ),
+        (TypeError("t"), 2, "error: t\n"),
+        (EngineError("e"), 2, "error: e\n"),
+        (CheckpointError("c"), 2, "error: c\n"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "Permission denied: '/x'\n"),
+        (ExportMismatch("m"), 1, "error: m\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_exit_codes(room, segmenter, failure, code, message):
+    segmenter.failure = failure
+    outcome = segment(room)
+    assert outcome.exit_code == code
+    assert outcome.stderr.endswith(message)
+    assert "Traceback" not in outcome.stderr
+    assert not (room / "out").exists()
+
+
+def test_verbose_shows_the_traceback(room, segmenter):
+    segmenter.failure = ValueError("deep inside")
+    outcome = CliRunner().invoke(
+        cli.app,
+        ["-v", "segment", str(room / "scene.npz"), "--classes", "a", "--out", "a.ply"]
+        + ["--engine-dir", str(room / "engines")],
+    )
+    assert outcome.exit_code == 2
+    assert "Traceback" in outcome.stderr
+
+
+def test_bugs_are_not_hidden(room, segmenter):
+    segmenter.failure = KeyError("bug")
+    with pytest.raises(KeyError, match="bug"):
+        segment(room)
+
+
+@pytest.mark.parametrize(
+    "args", [["segment"], ["nonsense"], ["segment", "a", "--views-limit", "0"]]
+)
+def test_wrong_usage_is_exit_2(args):
+    assert run(*args).exit_code == 2
+
+
+def test_info(room):
+    outcome = run("info", room / "engines", "--verify")
+    assert outcome.exit_code == 0
+    for word in ("tiny", "15 base, 4 novel", "synthetic", "1.5 kB", "hashed anew", "onnxruntime"):
+        assert word in outcome.stdout, word
+    assert "2.0e-06 <= 1e-05" in outcome.stdout
+    values = json.loads(run("info", room / "engines", "--json").stdout)
+    assert values["config"]["name"] == "tiny"
+
+
+def test_info_of_a_newer_schema_rejected(room):
+    path = room / "engines/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    outcome = run("info", room / "engines")
+    assert outcome.exit_code == 2
+    assert "has schema 99" in outcome.stderr
+
+
+def test_doctor():
+    outcome = run("doctor")
+    assert outcome.exit_code == 0
+    for word in ("processor", "torch", "openvino", "backends", "tensorrt_rtx"):
+        assert word in outcome.stdout, word
+    assert json.loads(run("doctor", "--json").stdout)["system"]["python"]
+
+
+def test_version_and_help():
+    assert run("--version").stdout == "0.1.0\n"
+    assert "segment" in run("--help").stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from xmask3d_rt.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'onnx', 'diffusers', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(f'imports {heavy}' if heavy else 0)"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "segment" in outcome.stdout
