@@ -26,13 +26,16 @@ def to_numpy(value: Any, where: str) -> np.ndarray:
     return value
 
 
-def check_finite(values: np.ndarray, where: str) -> None:
-    """Raise ValueError with the count and the first index of NaN and infinite entries."""
-    if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
-        return
+def check_finite(values: np.ndarray, where: str) -> tuple[float, float]:
+    """Smallest and largest of `values`, which may not be empty.
+
+    Raises:
+        ValueError: NaN or infinite entries; the message has their count and the first index.
+    """
+    low, high = float(values.min()), float(values.max())  # NaN wins both
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high
     bad = ~np.isfinite(values)
-    if not bad.any():
-        return
     first = tuple(int(i) for i in np.argwhere(bad)[0])
     raise ValueError(
         f"{where} has {int(bad.sum())} NaN or infinite values, the first at index "

@@ -180,6 +180,60 @@ def doctor(as_json: JsonOption = False) -> None:
         cli_output.print_diagnosis(out, diagnosis)
 
 
+@app.command(
+    # Options and help are those of export/build_engines.py, which imports torch.
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": [],
+    }
+)
+def build(ctx: typer.Context) -> None:
+    """Build engines: a preset with synthetic weights, or from weight files."""
+    run_build(ctx.args)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Where room and results go.")] = Path(
+        "demo"
+    ),
+    engine_dir: Annotated[
+        Path, typer.Option("--engine-dir", help="Built as preset tiny if it is not there.")
+    ] = Path("engines/tiny"),
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another room.")] = 0,
+    views: Annotated[int, typer.Option(min=1, help="Posed RGB-D views of the room.")] = 8,
+    device: DeviceOption = "auto",
+) -> None:
+    """Make a furnished room, segment it with small engines, and draw the result."""
+    from xmask3d_rt import cli_output
+    from xmask3d_rt.demo import has_engines, make_room, save_result
+
+    if not has_engines(engine_dir):
+        run_build(["--preset", "tiny", "--out", str(engine_dir), "--device", device])
+    out.print(f"making a room of seed {seed} with {views} views in {folder / 'room'}", markup=False)
+    room = make_room(folder / "room", seed, views)
+
+    from xmask3d_rt.segmenter import Segmenter
+
+    segmenter = Segmenter(engine_dir, device=device)
+    with cli_output.view_progress(err) as progress:
+        result = segmenter.run(
+            room / "scene.ply", room / "classes.txt", views=room, progress=progress
+        )
+    cli_output.print_result(out, result, save_result(result, folder))
+    cli_output.warn_synthetic(err, segmenter.manifest)
+
+
+def run_build(args: list[str]) -> None:
+    """Run `export/build_engines.py` in this process; its errors are handled like any other."""
+    from xmask3d_rt.export.build_engines import app as build_app
+
+    code = build_app(args=args, prog_name="xmask3d build", standalone_mode=False)
+    if code:
+        raise typer.Exit(code)
+
+
 @weights_app.command("inspect")
 def inspect_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A weight file or folder.")],

@@ -43,12 +43,15 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None, PlySource]:
     from plyfile import PlyData, PlyParseError
 
     try:
-        data = PlyData.read(os.fspath(path), mmap=False)
+        data = PlyData.read(os.fspath(path))
     except (PlyParseError, EOFError, UnicodeDecodeError, MemoryError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as PLY: {error}") from error
     if "vertex" not in data or any(name not in data["vertex"] for name in "xyz"):
         held = ", ".join(element.name for element in data.elements) or "nothing"
         raise ValueError(f"{path} has no vertex element with x, y and z (it holds {held})")
+    # plyfile maps the file into memory, which only holds while nobody writes to it.
+    for element in data.elements:
+        element.data = np.array(element.data)
     vertex = data["vertex"].data
     xyz = np.stack([vertex[name] for name in "xyz"], axis=1)
     rgb = _read_colors(vertex)

@@ -123,33 +123,32 @@ def _check_xyz(xyz: np.ndarray, where: str) -> np.ndarray:
     """Coordinates as contiguous [N, 3] float32."""
     if len(xyz) == 0:
         raise ValueError(f"{where}: the cloud is empty; pass at least one point")
-    check_finite(xyz, f"{where}: xyz")
-    low, high = xyz.min(axis=0), xyz.max(axis=0)
-    largest = max(abs(float(low.min())), abs(float(high.max())))
+    xyz = np.ascontiguousarray(xyz, dtype=np.float32)
+    low, high = check_finite(xyz, f"{where}: xyz")
+    largest = max(-low, high)
     if largest > MAX_COORDINATE:
         raise ValueError(
             f"{where}: coordinates reach {largest:.6g} m, too far from 0 for float32; subtract "
             "an offset from the points (and from the camera positions)"
         )
-    widest = float((high.astype(np.float64) - low).max())
-    if widest > WIDE_SCENE:
+    if high - low > WIDE_SCENE and (widest := np.ptp(xyz, axis=0).max()) > WIDE_SCENE:
         logger.warning("%s: the points span %.0f m; coordinates must be metres", where, widest)
-    return np.ascontiguousarray(xyz, dtype=np.float32)
+    return xyz
 
 
 def _check_rgb(rgb: np.ndarray, where: str) -> np.ndarray:
     """Colours as contiguous [N, 3] uint8, floats rounded."""
+    rgb = np.ascontiguousarray(rgb)
     if rgb.dtype == np.uint8:
-        return np.ascontiguousarray(rgb)
-    check_finite(rgb, f"{where}: rgb")
-    low, high = float(rgb.min()), float(rgb.max())
+        return rgb
+    low, high = check_finite(rgb, f"{where}: rgb")
     if low < 0 or high > 255:
         raise ValueError(f"{where}: rgb must lie in 0..255, got values from {low:g} to {high:g}")
     if rgb.dtype.kind == "f" and 0 < high <= 1:
         raise ValueError(
             f"{where}: rgb must lie in 0..255, but no value exceeds {high:g}; multiply by 255"
         )
-    return np.ascontiguousarray(np.rint(rgb).astype(np.uint8))
+    return np.rint(rgb).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
