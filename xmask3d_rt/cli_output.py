@@ -129,8 +129,8 @@ def _component_cells(component: Component) -> tuple[str, ...]:
     parity = component.parity
     checked = "not checked"
     if parity is not None:
-        worst = max(parity.errors.values(), default=0.0)
-        checked = f"{worst:.1e} <= {parity.tolerance:.0e}"
+        worst = max(parity.errors, key=lambda name: parity.errors[name] / parity.tolerances[name])
+        checked = f"{worst} {parity.errors[worst]:.1e} <= {parity.tolerances[worst]:.0e}"
     size = _size(sum(file.size for file in component.files))
     return component.backend, str(component.precision), size, checked, component.reason
 
