@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 from plyfile import PlyData
+from rich.console import Console
 from typer.testing import CliRunner
 
 from xmask3d_rt import cli
@@ -230,7 +231,8 @@ def test_wrong_usage_is_exit_2(args):
     assert run(*args).exit_code == 2
 
 
-def test_info(room):
+def test_info(room, monkeypatch):
+    monkeypatch.setattr(cli, "out", Console(width=200))
     outcome = run("info", room / "engines", "--verify")
     assert outcome.exit_code == 0
     for word in ("tiny", "15 base, 4 novel", "synthetic", "1.5 kB", "hashed anew", "onnxruntime"):
