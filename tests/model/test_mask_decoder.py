@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.model.mask_decoder import Attention, MaskDecoder, attention_region, pool_features
+from xmask3d_rt.model.mask_decoder import Attention, MaskDecoder, attention_region
 
 CONFIG = get_preset("tiny").mask_head
 
@@ -107,21 +107,6 @@ def test_images_of_a_batch_are_independent(decoder):
     alone = decoder([level[1:] for level in levels], mask_features[1:])
     torch.testing.assert_close(queries[1:], alone[1], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(masks[1:], alone[0], rtol=1e-3, atol=1e-3)
-
-
-def test_pooling_is_the_mean_over_the_mask():
-    features = torch.randn(1, 3, 4, 4, requires_grad=True)
-    logits = torch.full((1, 2, 4, 4), -1.0, requires_grad=True)
-    with torch.no_grad():
-        logits[0, 0, 1, 1:3] = 5.0
-    pooled = pool_features(features, logits)
-    torch.testing.assert_close(pooled[0, 0], features[0, :, 1, 1:3].mean(1))
-    assert pooled[0, 1].tolist() == [0, 0, 0]
-    pooled.sum().backward()
-    assert logits.grad is None
-    expected = torch.zeros(4, 4)
-    expected[1, 1:3] = 0.5
-    torch.testing.assert_close(features.grad[0, 0], expected)
 
 
 def test_mask_embedding_starts_at_clip_temperature(decoder):

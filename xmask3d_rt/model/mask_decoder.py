@@ -138,21 +138,6 @@ class PooledMaskEmbed(nn.Module):
         return self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
 
-def pool_features(features: Tensor, mask_logits: Tensor) -> Tensor:
-    """Mean of the features over each hard mask, differentiable in the features.
-
-    Args:
-        features: [B, D, H, W].
-        mask_logits: [B, Q, H, W]; a pixel belongs to the mask where sigmoid > 0.5.
-
-    Returns:
-        [B, Q, D]; zero for an empty mask.
-    """
-    masks = (mask_logits.detach().sigmoid() > 0.5).to(features.dtype)
-    count = masks.sum((2, 3)) + 1e-8
-    return torch.einsum("bdhw,bqhw->bqd", features, masks / count[..., None, None])
-
-
 class MaskDecoder(nn.Module):
     """Queries to masks through masked attention; released names, prefix `predictor`."""
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xmask3d_rt.config import ModelConfig
-from xmask3d_rt.kernels import build_unet_maps
+from xmask3d_rt.kernels import build_unet_maps, mask_pool
 from xmask3d_rt.model.clip import Clip
 from xmask3d_rt.model.diffusion import Diffusion
 from xmask3d_rt.model.fusion import (
@@ -23,7 +23,7 @@ from xmask3d_rt.model.fusion import (
     fuse_points,
     own_points,
 )
-from xmask3d_rt.model.mask_decoder import MaskDecoder, pool_features
+from xmask3d_rt.model.mask_decoder import MaskDecoder
 from xmask3d_rt.model.pixel_decoder import PixelDecoder
 from xmask3d_rt.model.projections import ConditionProjection, FeatureProjections
 from xmask3d_rt.model.sparse_unet import BinaryHead, PointEncoder
@@ -223,8 +223,6 @@ class XMask3D(nn.Module):
         """
         maps = build_unet_maps(coords)
         bottleneck, encoded = self.pc_decoder.encoder(colors, maps)
-        _, binary = self.pc_binary_head.encoder(colors, maps)
-        binary = self.pc_binary_head.batch_norm(binary).relu()
         bottleneck_coords = maps.coords[-1]
         adapted = self.pc_decoder.point2text_adapter(bottleneck)  # [M16, E]
         return SparseOutput(
@@ -232,7 +230,7 @@ class XMask3D(nn.Module):
             bottleneck_coords=bottleneck_coords,
             enc_out=encoded,
             pred_3d=self.pc_decoder.decoder(encoded),
-            binary_logit=self.pc_binary_head.fc(binary)[:, 0],
+            binary_logit=self.pc_binary_head(colors, maps),
             imp_condition=_max_per_view(adapted, bottleneck_coords[:, 0], views),
         )
 
@@ -271,9 +269,9 @@ class XMask3D(nn.Module):
         outputs = []
         for query in wanted:
             pred_masks = predictor.predict_masks(query, mask_features)
-            pooled = pool_features(mask_features, pred_masks)
+            pooled = mask_pool(mask_features, pred_masks)
             if self.released_order:
-                pooled = pool_features(mask_features, pred_masks)
+                pooled = mask_pool(mask_features, pred_masks)
             embed, before = predictor.post_mask_embed(pooled, query)
             scale = predictor.post_mask_embed.scale()
             logits = self.category_head(embed, text_embed, text_class, scale)
