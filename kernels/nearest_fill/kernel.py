@@ -134,7 +134,7 @@ def nearest_kernel(
             gap_y = _gap(py, origin_y, ny, size)
             gap_z = _gap(pz, origin_z, nz, size)
             near = gap_x * gap_x + gap_y * gap_y + gap_z * gap_z <= best
-            last = (1 << (LEVELS - level)) - 1
+            last = (65536 >> level) - 1  # 2^(LEVELS - level) cells
             inside = (tl.minimum(tl.minimum(nx, ny), nz) >= 0) & (
                 tl.maximum(tl.maximum(nx, ny), nz) <= last
             )
