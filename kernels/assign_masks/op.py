@@ -12,6 +12,11 @@ from xmask3d_rt.kernels.checks import (
     check_integer,
     check_shape,
 )
+from xmask3d_rt.kernels.dispatch import define_op
+
+BLOCK_N = 256
+BLOCK_Q = 16
+BLOCK_PIXELS = 256
 
 
 class MaskAssignment(NamedTuple):
@@ -93,8 +98,7 @@ def assign_masks(
     )
 
 
-@torch.library.custom_op("xmask3d::assign_masks", mutates_args=(), device_types="cpu")
-def _assign_masks(
+def _assign_masks_cpu(
     mask_logits: torch.Tensor,
     height: int,
     width: int,
@@ -104,14 +108,104 @@ def _assign_masks(
     class_logits: torch.Tensor,
     is_base: torch.Tensor,
     binary_threshold: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     return assign_masks_reference(
         mask_logits, (height, width), row, col, base_prob, class_logits, is_base, binary_threshold
     )
 
 
-@_assign_masks.register_fake
-def _(mask_logits, height, width, row, col, base_prob, class_logits, is_base, binary_threshold):
+def _assign_masks_triton(
+    mask_logits: torch.Tensor,
+    height: int,
+    width: int,
+    row: torch.Tensor,
+    col: torch.Tensor,
+    base_prob: torch.Tensor,
+    class_logits: torch.Tensor,
+    is_base: torch.Tensor,
+    binary_threshold: float,
+) -> tuple[torch.Tensor, ...]:
+    import triton
+    from xmask3d_rt.kernels.assign_masks import kernel
+
+    n = row.shape[0]
+    queries, mask_height, mask_width = mask_logits.shape
+    outputs = _assign_masks_fake(
+        mask_logits, height, width, row, col, base_prob, class_logits, is_base, binary_threshold
+    )
+    point_query, kept, base_score, score, label, final = outputs
+    if not queries:
+        point_query.fill_(-1)
+        return outputs
+    mask_logits, row, col = mask_logits.contiguous(), row.contiguous(), col.contiguous()
+    blocks = triton.cdiv(n, BLOCK_N)
+    sums = mask_logits.new_empty((blocks, queries), dtype=torch.float32)
+    counts = mask_logits.new_empty((blocks, queries), dtype=torch.int32)
+    owner = mask_logits.new_empty((height * width,), dtype=torch.int32)
+    grid = {
+        "mask_height": mask_height,
+        "mask_width": mask_width,
+        "scale_y": mask_height / height,
+        "scale_x": mask_width / width,
+    }
+    if blocks:
+        kernel.sum_points_kernel[(blocks, triton.cdiv(queries, BLOCK_Q))](
+            mask_logits_ptr=mask_logits,
+            row_ptr=row,
+            col_ptr=col,
+            base_prob_ptr=base_prob.contiguous(),
+            n=n,
+            queries=queries,
+            sums_ptr=sums,
+            counts_ptr=counts,
+            BLOCK_N=BLOCK_N,
+            BLOCK_Q=BLOCK_Q,
+            **grid,
+        )
+    kernel.score_masks_kernel[(queries,)](
+        sums_ptr=sums,
+        counts_ptr=counts,
+        class_logits_ptr=class_logits.contiguous(),
+        is_base_ptr=is_base.contiguous().view(torch.uint8),
+        mixed_ptr=(is_base.any() & (~is_base).any()).view(1).view(torch.uint8),
+        queries=queries,
+        blocks=blocks,
+        classes=is_base.shape[0],
+        binary_threshold=binary_threshold,
+        kept_ptr=kept.view(torch.uint8),
+        base_score_ptr=base_score,
+        score_ptr=score,
+        label_ptr=label,
+        BLOCK_G=256,
+        BLOCK_C=256,
+    )
+    kernel.own_pixels_kernel[(triton.cdiv(height * width, BLOCK_PIXELS),)](
+        mask_logits_ptr=mask_logits,
+        score_ptr=score,
+        queries=queries,
+        height=height,
+        width=width,
+        owner_ptr=owner,
+        final_ptr=final.zero_().view(torch.uint8),
+        BLOCK=BLOCK_PIXELS,
+        **grid,
+    )
+    if blocks:
+        kernel.own_points_kernel[(triton.cdiv(n, BLOCK_PIXELS),)](
+            owner_ptr=owner,
+            row_ptr=row,
+            col_ptr=col,
+            n=n,
+            width=width,
+            point_query_ptr=point_query,
+            BLOCK=BLOCK_PIXELS,
+        )
+    return outputs
+
+
+def _assign_masks_fake(
+    mask_logits, height, width, row, col, base_prob, class_logits, is_base, binary_threshold
+):
     queries = mask_logits.shape[0]
     return (
         row.new_empty((row.shape[0],), dtype=torch.int32),
@@ -121,3 +215,13 @@ def _(mask_logits, height, width, row, col, base_prob, class_logits, is_base, bi
         mask_logits.new_empty((queries,), dtype=torch.int64),
         mask_logits.new_empty((queries,), dtype=torch.bool),
     )
+
+
+_assign_masks = define_op(
+    "assign_masks(Tensor mask_logits, int height, int width, Tensor row, Tensor col, "
+    "Tensor base_prob, Tensor class_logits, Tensor is_base, float binary_threshold) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    reference=_assign_masks_cpu,
+    triton=_assign_masks_triton,
+    fake=_assign_masks_fake,
+)

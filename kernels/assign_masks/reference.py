@@ -102,9 +102,9 @@ def assign_masks_reference(
     score = torch.where(kept, score, 0.0)
     label = torch.where(kept, label, -1)
 
-    torch.sigmoid(logits, out=claim).mul_(torch.where(kept, score, -1.0)[:, None])
+    torch.sigmoid(logits, out=claim).mul_(score[:, None])
     owner = first_argmax(claim)  # [HW]
-    owned = logits.gather(0, owner[None])[0] >= 0
+    owned = (logits.gather(0, owner[None])[0] >= 0) & kept[owner]
     owner = torch.where(owned, owner, -1)
     queries = mask_logits.shape[0]
     final = torch.bincount(owner + 1, minlength=queries + 1)[1:] > 0

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
+from xmask3d_rt.kernels.dispatch import define_op
 from xmask3d_rt.kernels.label_points.reference import label_points_reference
 from xmask3d_rt.kernels.label_points.tables import LabelTables
 
@@ -103,8 +104,7 @@ def label_points(
     )
 
 
-@torch.library.custom_op("xmask3d::label_points", mutates_args=(), device_types="cpu")
-def _label_points(
+def _label_points_cpu(
     voxel_feats: torch.Tensor,
     point_to_voxel: torch.Tensor,
     point_query: torch.Tensor,
@@ -113,7 +113,7 @@ def _label_points(
     base_prob: torch.Tensor,
     points: torch.Tensor,
     tables: list[torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     return label_points_reference(
         voxel_feats,
         point_to_voxel,
@@ -126,9 +126,55 @@ def _label_points(
     )
 
 
-@_label_points.register_fake
-def _(voxel_feats, point_to_voxel, point_query, mask_embed, mask_embed_clip, base_prob, *_):
+def _label_points_triton(
+    voxel_feats: torch.Tensor,
+    point_to_voxel: torch.Tensor,
+    point_query: torch.Tensor,
+    mask_embed: torch.Tensor,
+    mask_embed_clip: torch.Tensor,
+    base_prob: torch.Tensor,
+    points: torch.Tensor,
+    tables: list[torch.Tensor],
+) -> tuple[torch.Tensor, ...]:
+    from xmask3d_rt.kernels.label_points.launch import label_heads, label_two_d
+
+    outputs = _label_points_fake(
+        voxel_feats, point_to_voxel, point_query, mask_embed, mask_embed_clip, base_prob
+    )
+    if not point_to_voxel.shape[0]:
+        return outputs
+    constants = LabelTables(*tables)
+    if not mask_embed.shape[0]:
+        mask_embed = mask_embed_clip = mask_embed.new_zeros(1, mask_embed.shape[1])
+    fused, two_d, three_d, score = outputs
+    side = label_heads(
+        voxel_feats,
+        point_to_voxel.contiguous(),
+        point_query.contiguous(),
+        mask_embed,
+        mask_embed_clip,
+        base_prob.contiguous(),
+        constants,
+        (fused, three_d, score),
+    )
+    label_two_d(points, point_query.contiguous(), side, mask_embed, constants, three_d, two_d)
+    return outputs
+
+
+def _label_points_fake(
+    voxel_feats, point_to_voxel, point_query, mask_embed, mask_embed_clip, base_prob, *_
+):
     shape = (point_to_voxel.shape[0],)
     label = point_to_voxel.new_empty(shape, dtype=torch.int64)
     score = voxel_feats.new_empty(shape, dtype=torch.float32)
     return label, torch.empty_like(label), torch.empty_like(label), score
+
+
+_label_points = define_op(
+    "label_points(Tensor voxel_feats, Tensor point_to_voxel, Tensor point_query, "
+    "Tensor mask_embed, Tensor mask_embed_clip, Tensor base_prob, Tensor points, "
+    "Tensor[] tables) -> (Tensor, Tensor, Tensor, Tensor)",
+    reference=_label_points_cpu,
+    triton=_label_points_triton,
+    fake=_label_points_fake,
+)

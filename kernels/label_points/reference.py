@@ -117,7 +117,7 @@ def label_masks(mask_embed: torch.Tensor, tables: LabelTables) -> torch.Tensor:
 
 def class_gate(tables: LabelTables) -> torch.Tensor:
     """What to add to the score of each class for a novel and for a base point, [2, C]."""
-    sides = torch.tensor([[False], [True]], device=tables.is_base.device)
+    sides = torch.arange(2, device=tables.is_base.device)[:, None]
     return (tables.is_base != sides) * BLOCKED
 
 

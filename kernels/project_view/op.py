@@ -1,11 +1,15 @@
 """project_view: pixel and visibility of every point in one posed view."""
 
+import struct
 from dataclasses import dataclass
 
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
+from xmask3d_rt.kernels.dispatch import define_op
 from xmask3d_rt.kernels.project_view.reference import project_view_reference
+
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,7 @@ def project_view(
     )
 
 
-@torch.library.custom_op("xmask3d::project_view", mutates_args=(), device_types="cpu")
-def _project_view(
+def _project_view_cpu(
     points: torch.Tensor,
     K: torch.Tensor,
     world_to_camera: torch.Tensor,
@@ -102,7 +105,7 @@ def _project_view(
     width: int,
     border: int,
     tolerance: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     row, col, visible = project_view_reference(
         points, K, world_to_camera, depth, (height, width), border, tolerance
     )
@@ -112,8 +115,60 @@ def _project_view(
     return row, col, visible, indices, torch.tensor([found.numel()])
 
 
-@_project_view.register_fake
-def _(points, K, world_to_camera, depth, height, width, border, tolerance):
+def _project_view_triton(
+    points: torch.Tensor,
+    K: torch.Tensor,
+    world_to_camera: torch.Tensor,
+    depth: torch.Tensor | None,
+    height: int,
+    width: int,
+    border: int,
+    tolerance: float,
+) -> tuple[torch.Tensor, ...]:
+    import triton
+    from xmask3d_rt.kernels.project_view import kernel
+
+    n = points.shape[0]
+    row, col, visible, indices, count = _project_view_fake(
+        points, K, world_to_camera, depth, height, width, border, tolerance
+    )
+    if not n:
+        return row, col, visible, indices, count.zero_()
+    blocks = triton.cdiv(n, BLOCK)
+    block_count = torch.empty(blocks, dtype=torch.int64, device=points.device)
+    kernel.project_kernel[(blocks,)](
+        points_ptr=points,
+        K_ptr=K.double().contiguous(),
+        world_to_camera_ptr=world_to_camera.double().contiguous(),
+        depth_ptr=points if depth is None else depth.contiguous(),
+        n=n,
+        stride_n=points.stride(0),
+        stride_c=points.stride(1),
+        height=height,
+        width=width,
+        border=border,
+        tolerance_bits=struct.unpack("<q", struct.pack("<d", tolerance))[0],
+        row_ptr=row,
+        col_ptr=col,
+        visible_ptr=visible.view(torch.uint8),
+        block_count_ptr=block_count,
+        HAS_DEPTH=depth is not None,
+        BLOCK=BLOCK,
+        enable_fp_fusion=False,  # a fused multiply-add would round unlike the reference
+    )
+    block_end = block_count.cumsum(0)
+    kernel.compact_kernel[(blocks,)](
+        visible_ptr=visible.view(torch.uint8),
+        block_end_ptr=block_end,
+        n=n,
+        blocks=blocks,
+        indices_ptr=indices,
+        BLOCK=BLOCK,
+    )
+    return row, col, visible, indices, block_end[-1:]
+
+
+def _project_view_fake(points, K, world_to_camera, depth, height, width, border, tolerance):
     n = points.shape[0]
     return (
         points.new_empty((n,), dtype=torch.int32),
@@ -122,3 +177,12 @@ def _(points, K, world_to_camera, depth, height, width, border, tolerance):
         points.new_empty((n,), dtype=torch.int64),
         points.new_empty((1,), dtype=torch.int64),
     )
+
+
+_project_view = define_op(
+    "project_view(Tensor points, Tensor K, Tensor world_to_camera, Tensor? depth, int height, "
+    "int width, int border, float tolerance) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    reference=_project_view_cpu,
+    triton=_project_view_triton,
+    fake=_project_view_fake,
+)

@@ -5,7 +5,10 @@ from typing import NamedTuple
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
+from xmask3d_rt.kernels.dispatch import define_op
 from xmask3d_rt.kernels.vote.reference import finish_votes_reference, vote_reference
+
+BLOCK = 1024
 
 
 class SceneVotes(NamedTuple):
@@ -92,10 +95,7 @@ def finish_votes(votes: SceneVotes, nearest: torch.Tensor) -> VotedLabels:
     return VotedLabels(*_finish_votes(*votes, nearest))
 
 
-@torch.library.custom_op(
-    "xmask3d::vote", mutates_args=("counts", "score_sums", "coverage"), device_types="cpu"
-)
-def _vote(
+def _vote_cpu(
     counts: torch.Tensor,
     score_sums: torch.Tensor,
     coverage: torch.Tensor,
@@ -109,25 +109,84 @@ def _vote(
     vote_reference(counts, score_sums, coverage, indices.long(), labels.long(), scores.float())
 
 
-@_vote.register_fake
-def _(counts, score_sums, coverage, indices, labels, scores):
+def _vote_triton(
+    counts: torch.Tensor,
+    score_sums: torch.Tensor,
+    coverage: torch.Tensor,
+    indices: torch.Tensor,
+    labels: torch.Tensor,
+    scores: torch.Tensor,
+) -> None:
+    import triton
+    from xmask3d_rt.kernels.vote import kernel
+
+    n = indices.shape[0]
+    if n:
+        kernel.vote_kernel[(triton.cdiv(n, BLOCK),)](
+            indices_ptr=indices.contiguous(),
+            labels_ptr=labels.contiguous(),
+            scores_ptr=scores.contiguous(),
+            n=n,
+            classes=counts.shape[1],
+            counts_ptr=counts,
+            score_sums_ptr=score_sums,
+            coverage_ptr=coverage,
+            BLOCK=BLOCK,
+        )
+
+
+def _vote_fake(counts, score_sums, coverage, indices, labels, scores) -> None:
     return None
 
 
-@torch.library.custom_op("xmask3d::finish_votes", mutates_args=(), device_types="cpu")
-def _finish_votes(
+def _finish_votes_triton(
     counts: torch.Tensor,
     score_sums: torch.Tensor,
     coverage: torch.Tensor,
     nearest: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return finish_votes_reference(counts, score_sums, coverage, nearest.long())
+    import triton
+    from xmask3d_rt.kernels.vote import kernel
+
+    n, classes = counts.shape
+    label, score = _finish_votes_fake(counts, score_sums, coverage, nearest)
+    if n:
+        block_c = min(64, triton.next_power_of_2(classes))
+        block_n = max(16, BLOCK * 4 // block_c)
+        kernel.finish_votes_kernel[(triton.cdiv(n, block_n),)](
+            counts_ptr=counts,
+            score_sums_ptr=score_sums,
+            coverage_ptr=coverage,
+            nearest_ptr=nearest.contiguous(),
+            n=n,
+            classes=classes,
+            label_ptr=label,
+            score_ptr=score,
+            BLOCK_N=block_n,
+            BLOCK_C=block_c,
+        )
+    return label, score
 
 
-@_finish_votes.register_fake
-def _(counts, score_sums, coverage, nearest):
+def _finish_votes_fake(counts, score_sums, coverage, nearest) -> tuple[torch.Tensor, torch.Tensor]:
     n = nearest.shape[0]
     return (
         nearest.new_empty((n,), dtype=torch.int64),
         score_sums.new_empty((n,), dtype=torch.float32),
     )
+
+
+_vote = define_op(
+    "vote(Tensor(a!) counts, Tensor(b!) score_sums, Tensor(c!) coverage, Tensor indices, "
+    "Tensor labels, Tensor scores) -> ()",
+    reference=_vote_cpu,
+    triton=_vote_triton,
+    fake=_vote_fake,
+)
+_finish_votes = define_op(
+    "finish_votes(Tensor counts, Tensor score_sums, Tensor coverage, Tensor nearest) -> "
+    "(Tensor, Tensor)",
+    reference=finish_votes_reference,
+    triton=_finish_votes_triton,
+    fake=_finish_votes_fake,
+)

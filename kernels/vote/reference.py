@@ -32,4 +32,5 @@ def finish_votes_reference(
     label = counts.argmax(1)  # [N], the lowest class among ties
     won = score_sums.gather(1, label[:, None])[:, 0]
     score = won / coverage.clamp(min=1)
-    return label[nearest], score[nearest]
+    source = nearest.long()
+    return label[source], score[source]

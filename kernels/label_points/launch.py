@@ -1,0 +1,130 @@
+"""Launchers of the label_points kernels."""
+
+import torch
+import torch.nn.functional as F
+import triton
+from xmask3d_rt.kernels.label_points import kernel
+from xmask3d_rt.kernels.label_points.reference import best_name, label_masks
+from xmask3d_rt.kernels.label_points.tables import LabelTables
+from xmask3d_rt.kernels.nearest_fill.op import nearest_known
+
+BLOCK_M = 64
+BLOCK_N = 64
+BLOCK_F = 64
+BLOCK_G = 64
+TILE_NAMES = 32  # names of one step over the classes; more spill the two accumulators
+BLOCK = 1024
+
+
+def label_heads(
+    voxel_feats: torch.Tensor,  # [M, F]
+    point_to_voxel: torch.Tensor,  # [n]
+    point_query: torch.Tensor,  # [n]
+    mask_embed: torch.Tensor,  # [Q, E], Q > 0
+    mask_embed_clip: torch.Tensor,  # [Q, E]
+    base_prob: torch.Tensor,  # [n]
+    tables: LabelTables,
+    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],  # fused, three_d, score
+) -> torch.Tensor:
+    """Write the fused and 3D labels and the score; everything of size [Q, ..] is plain torch.
+
+    Returns:
+        side [n] uint8, 1 where the point may take base classes.
+    """
+    fused, three_d, score = outputs
+    feat = voxel_feats.shape[1]
+    classes = tables.is_base.shape[0]
+    names = tables.text.shape[0] // classes
+    raw_norm, fused_square = _measure_voxels(voxel_feats, tables)
+    half = F.linear(mask_embed.float(), tables.mask_weight, tables.mask_bias)  # [Q, E]
+    clip = F.normalize(mask_embed_clip.float(), dim=-1)
+    is_base = tables.is_base
+    mixed = is_base.any() & (~is_base).any()
+    n = point_to_voxel.shape[0]
+    side = torch.empty(n, dtype=torch.uint8, device=voxel_feats.device)
+    block_c = max(1, min(TILE_NAMES // names, triton.next_power_of_2(classes)))
+    kernel.label_points_kernel[(triton.cdiv(n, BLOCK_N),)](
+        voxel_feats_ptr=voxel_feats,
+        stride_m=voxel_feats.stride(0),
+        stride_f=voxel_feats.stride(1),
+        point_to_voxel_ptr=point_to_voxel,
+        point_query_ptr=point_query,
+        base_prob_ptr=base_prob,
+        raw_norm_ptr=raw_norm,
+        fused_square_ptr=fused_square,
+        cross_weight_ptr=half @ tables.point_weight,
+        cross_bias_ptr=half @ tables.point_bias,
+        half_square_ptr=half.square().sum(1),
+        raw_text_ptr=tables.raw_text,
+        raw_bias_ptr=tables.raw_bias,
+        fused_text_ptr=tables.fused_text,
+        fused_bias_ptr=tables.fused_bias,
+        half_text_ptr=half @ tables.text.T,
+        clip_cosine_ptr=best_name(clip @ tables.text.T, tables).contiguous(),
+        is_base_ptr=is_base.view(torch.uint8),
+        mixed_ptr=mixed.view(1).view(torch.uint8),
+        constants_ptr=tables.constants,
+        n=n,
+        feat=feat,
+        classes=classes,
+        fused_ptr=fused,
+        three_d_ptr=three_d,
+        score_ptr=score,
+        side_ptr=side,
+        NAMES=names,
+        BLOCK_N=BLOCK_N,
+        BLOCK_C=max(block_c, triton.cdiv(16, names)),
+        BLOCK_F=BLOCK_F,
+    )
+    return side
+
+
+def _measure_voxels(
+    voxel_feats: torch.Tensor, tables: LabelTables
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Length of the 3D feature and squared length of the fuser's 3D half, [M] each."""
+    voxels, feat = voxel_feats.shape
+    raw_norm = torch.empty(voxels, dtype=torch.float32, device=voxel_feats.device)
+    fused_square = torch.empty_like(raw_norm)
+    kernel.measure_voxels_kernel[(triton.cdiv(voxels, BLOCK_M),)](
+        voxel_feats_ptr=voxel_feats,
+        stride_m=voxel_feats.stride(0),
+        stride_f=voxel_feats.stride(1),
+        raw_weight_ptr=tables.raw_norm_weight,
+        raw_bias_ptr=tables.raw_norm_bias,
+        fused_weight_ptr=tables.fused_norm_weight,
+        fused_bias_ptr=tables.fused_norm_bias,
+        voxels=voxels,
+        feat=feat,
+        raw_rows=tables.raw_norm_weight.shape[0],
+        fused_rows=tables.fused_norm_weight.shape[0],
+        raw_norm_ptr=raw_norm,
+        fused_square_ptr=fused_square,
+        BLOCK_M=BLOCK_M,
+        BLOCK_G=BLOCK_G,
+        BLOCK_F=BLOCK_F,
+    )
+    return raw_norm, fused_square
+
+
+def label_two_d(
+    points: torch.Tensor,  # [n, 3]
+    point_query: torch.Tensor,  # [n]
+    side: torch.Tensor,  # [n] uint8
+    mask_embed: torch.Tensor,  # [Q, E]
+    tables: LabelTables,
+    three_d: torch.Tensor,  # [n]
+    two_d: torch.Tensor,  # [n]
+) -> None:
+    """Write the 2D labels."""
+    n = points.shape[0]
+    kernel.label_two_d_kernel[(triton.cdiv(n, BLOCK),)](
+        nearest_ptr=nearest_known(points, point_query >= 0),
+        point_query_ptr=point_query,
+        side_ptr=side,
+        mask_label_ptr=label_masks(mask_embed, tables).contiguous(),
+        three_d_ptr=three_d,
+        n=n,
+        two_d_ptr=two_d,
+        BLOCK=BLOCK,
+    )
