@@ -66,7 +66,7 @@ def resize_by_matrix(module: nn.Module) -> Iterator[None]:
         columns = torch.from_numpy(bilinear_matrix(int(x.shape[-1]), int(size[1])))
         return rows.to(x.dtype) @ x @ columns.to(x.dtype).T
 
-    F.interpolate = interpolate
+    F.interpolate = interpolate  # type: ignore[assignment]
     try:
         yield
     finally:

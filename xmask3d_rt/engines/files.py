@@ -64,12 +64,12 @@ def verify_files(root: Path, entries: Sequence[FileEntry], full: bool = False) -
         size = path.stat().st_size
         if size != entry.size:
             raise EngineError(f"{path} has {size} bytes, expected {entry.size}; {fix}")
-    stamps = {} if full else _read_stamps(root)
-    fresh = {}
+    stamps = _read_stamps(root)
+    fresh = dict(stamps)
     for entry in entries:
         path = root / entry.path
         stamp = _stamp(path, entry)
-        if stamps.get(entry.path) != stamp:
+        if full or stamps.get(entry.path) != stamp:
             found = hash_file(path)
             if found != entry.sha256:
                 raise EngineError(
@@ -79,6 +79,11 @@ def verify_files(root: Path, entries: Sequence[FileEntry], full: bool = False) -
         fresh[entry.path] = stamp
     if fresh != stamps:
         _write_stamps(root, fresh)
+
+
+def remember_verified(root: Path, entries: Sequence[FileEntry]) -> None:
+    """Note that files were just hashed, so that the next `verify_files` need not."""
+    _write_stamps(root, {entry.path: _stamp(root / entry.path, entry) for entry in entries})
 
 
 def _stamp(path: Path, entry: FileEntry) -> list[int | str]:

@@ -31,6 +31,11 @@ class Parity:
     tolerances: dict[str, float]
     errors: dict[str, float]
 
+    @property
+    def tolerance(self) -> float:
+        """The widest tolerance of any output."""
+        return max(self.tolerances.values(), default=0.0)
+
 
 @dataclass(frozen=True)
 class Component:
@@ -57,6 +62,31 @@ class Component:
     parity: Parity | None
     opset: int | None = None
     reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, as stored in the manifest."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Component":
+        """Rebuild a component from `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: missing or unknown values.
+            EngineError: values outside their range.
+        """
+        parity = values["parity"]
+        return cls(
+            name=values["name"],
+            backend=values["backend"],
+            precision=Precision(values["precision"]),
+            files=_read_files(values["files"]),
+            signature=_read_signature(values["signature"]),
+            fingerprint=values["fingerprint"],
+            parity=None if parity is None else Parity(**parity),
+            opset=values["opset"],
+            reason=values["reason"],
+        )
 
 
 @dataclass(frozen=True)
@@ -138,9 +168,7 @@ class Manifest:
             },
             "weights": dataclasses.asdict(self.weights),
             "versions": self.versions,
-            "components": {
-                name: dataclasses.asdict(component) for name, component in self.components.items()
-            },
+            "components": {name: c.to_dict() for name, c in self.components.items()},
         }
         return json.dumps(values, indent=2) + "\n"
 
@@ -173,7 +201,7 @@ class Manifest:
                 config=ModelConfig.from_dict(values["config"]),
                 weights=_read_weights(values["weights"]),
                 versions=values["versions"],
-                components={k: _read_component(v) for k, v in values["components"].items()},
+                components={k: Component.from_dict(v) for k, v in values["components"].items()},
                 root=root,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -221,19 +249,4 @@ def _read_signature(values: dict[str, Any] | None) -> Signature | None:
         inputs=_read_specs(values["inputs"]),
         outputs=_read_specs(values["outputs"]),
         profile={axis: AxisRange(**bounds) for axis, bounds in values["profile"].items()},
-    )
-
-
-def _read_component(values: dict[str, Any]) -> Component:
-    parity = values["parity"]
-    return Component(
-        name=values["name"],
-        backend=values["backend"],
-        precision=Precision(values["precision"]),
-        files=_read_files(values["files"]),
-        signature=_read_signature(values["signature"]),
-        fingerprint=values["fingerprint"],
-        parity=None if parity is None else Parity(**parity),
-        opset=values["opset"],
-        reason=values["reason"],
     )

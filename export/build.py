@@ -1,0 +1,260 @@
+"""Build an engine directory: plan, build what changed, check it, put it in place.
+
+`build_engines` is what `export/build_engines.py` and `xmask3d build` call.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.engines.backends import pick_device
+from xmask3d_rt.engines.files import verify_files
+from xmask3d_rt.engines.manifest import Component, Manifest
+from xmask3d_rt.engines.onnxruntime import list_providers
+from xmask3d_rt.errors import EngineError
+from xmask3d_rt.export.choices import AUTO, Choice, list_choices
+from xmask3d_rt.export.contracts import COMPONENTS, ENGINES, Contract, get_contract
+from xmask3d_rt.export.engines import build_engine
+from xmask3d_rt.export.fingerprint import compute_fingerprint, read_versions
+from xmask3d_rt.export.onnx_export import OPSET
+from xmask3d_rt.export.plain import PLAIN_CONTRACTS, build_plain
+from xmask3d_rt.export.staging import Staging, open_staging
+from xmask3d_rt.export.weights import Weights
+
+logger = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Told about a build's progress; this one says nothing."""
+
+    def start(self, names: Sequence[str]) -> None:
+        """The components that will be looked at, in order."""
+
+    def step(self, name: str, step: str) -> None:
+        """What is being done for a component."""
+
+    def done(self, component: Component, outcome: str, seconds: float) -> None:
+        """A component is ready; `outcome` is built, resumed or unchanged."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One component to be had: what it depends on and how to try it."""
+
+    name: str
+    fingerprint: str
+    contract: Contract | None = None
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass
+class BuildResult:
+    """What a build did: `outcomes` says built, resumed or unchanged for each component."""
+
+    manifest: Manifest
+    outcomes: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def build_engines(
+    out: Path | str,
+    config: ModelConfig,
+    weights: Weights,
+    backend: str = AUTO,
+    precision: str = AUTO,
+    only: Sequence[str] = (),
+    device: str = AUTO,
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> BuildResult:
+    """Build or update the engines of a model.
+
+    Components whose fingerprint (configuration, weights, code, library versions, settings) is
+    that of the files already there are kept. The directory changes only when every component
+    is built and checked.
+
+    Args:
+        out: the engine directory, made where missing.
+        config: of the model.
+        weights: synthetic, or the user's files.
+        backend: a backend's name, or `auto`.
+        precision: `fp32`, `fp16`, `bf16`, or `auto`.
+        only: components to build; none means all.
+        device: where the engines will run: `auto`, `cpu`, `cuda`, `cuda:N`.
+        force: build also what has not changed.
+        reporter: told about progress.
+
+    Returns:
+        the new manifest and what was done for each component.
+
+    Raises:
+        EngineError: an unknown component, backend, precision or device; `only` would mix
+            weights; a component cannot be exported or loaded.
+        CheckpointError: a weight is missing.
+        ExportMismatch: an export disagrees with the torch module; nothing is replaced.
+    """
+    out = Path(out)
+    reporter = reporter or Reporter()
+    names = _select(only)
+    target = pick_build_device(device, backend)
+    plans = [_plan(name, config, weights, backend, precision, target) for name in names]
+    with open_staging(out) as staging:
+        existing = _load_existing(out)
+        kept = _list_kept(existing, names, config, weights)
+        result = BuildResult(Manifest(config, weights.source, read_versions(), {}, out))
+        reporter.start(names)
+        staged = []
+        for plan in plans:
+            with _timed(result, plan.name):
+                component, outcome = _obtain(
+                    plan, config, weights, target, staging, existing, force, reporter
+                )
+            if outcome != "unchanged":
+                staged.append(component)
+            result.outcomes[plan.name] = outcome
+            kept[plan.name] = component
+            reporter.done(component, outcome, result.seconds[plan.name])
+        components = {name: kept[name] for name in COMPONENTS if name in kept}
+        result.manifest.components.update(components)
+        staging.commit(result.manifest, staged)
+    return result
+
+
+def pick_build_device(device: str, backend: str) -> torch.device:
+    """Where engines will run; `auto` is a GPU only where a backend can use it.
+
+    Raises:
+        EngineError: not a device, or one this machine has not.
+    """
+    picked = pick_device(device)
+    if device != AUTO or picked.type == "cpu":
+        return picked
+    try:
+        if backend in (AUTO, "onnxruntime"):
+            list_providers(picked)
+            return picked
+    except EngineError as error:
+        logger.warning("building for the CPU: %s", error)
+    return torch.device("cpu")
+
+
+def _select(only: Sequence[str]) -> tuple[str, ...]:
+    unknown = sorted(set(only) - set(COMPONENTS))
+    if unknown:
+        raise EngineError(
+            f"unknown component {unknown[0]!r}; components are {', '.join(COMPONENTS)}"
+        )
+    return tuple(name for name in COMPONENTS if not only or name in only)
+
+
+def _plan(
+    name: str,
+    config: ModelConfig,
+    weights: Weights,
+    backend: str,
+    precision: str,
+    device: torch.device,
+) -> Plan:
+    if name not in ENGINES:
+        plain = PLAIN_CONTRACTS[name]
+        hashed = weights.fingerprint(plain.namespaces)
+        return Plan(name, compute_fingerprint(config, hashed, plain.sources, settings=None))
+    contract = get_contract(name, config)
+    choices = list_choices(contract, backend, precision, device)
+    settings = {
+        "signature": str(contract.signature),
+        "choices": [(choice.backend, choice.precision) for choice in choices],
+        "device": device.type,
+        "opset": OPSET,
+    }
+    hashed = weights.fingerprint(contract.namespaces)
+    return Plan(
+        name, compute_fingerprint(config, hashed, contract.sources, settings), contract, choices
+    )
+
+
+def _load_existing(out: Path) -> Manifest | None:
+    try:
+        return Manifest.load(out, verify=False)
+    except EngineError as error:
+        logger.info("starting anew: %s", error)
+        return None
+
+
+def _list_kept(
+    existing: Manifest | None, names: Sequence[str], config: ModelConfig, weights: Weights
+) -> dict[str, Component]:
+    """Components already there that this build leaves alone.
+
+    Raises:
+        EngineError: they belong to another configuration or other weights.
+    """
+    if existing is None:
+        return {}
+    kept = {name: c for name, c in existing.components.items() if name not in names}
+    if kept and (existing.config != config or existing.weights != weights.source):
+        raise EngineError(
+            f"{existing.root} holds {', '.join(kept)} of {existing.config.name} with "
+            f"{existing.weights.kind} weights, not the ones asked for; build without --only, or "
+            f"into another directory"
+        )
+    return kept
+
+
+def _obtain(
+    plan: Plan,
+    config: ModelConfig,
+    weights: Weights,
+    device: torch.device,
+    staging: Staging,
+    existing: Manifest | None,
+    force: bool,
+    reporter: Reporter,
+) -> tuple[Component, str]:
+    """A component that is unchanged, was finished by an interrupted build, or is built now."""
+    if not force:
+        unchanged = _find_unchanged(plan, existing)
+        if unchanged is not None:
+            return unchanged, "unchanged"
+        finished = staging.find(plan.name, plan.fingerprint)
+        if finished is not None:
+            return finished, "resumed"
+
+    def report(step: str) -> None:
+        reporter.step(plan.name, step)
+
+    if plan.contract is None:
+        path = staging.start_file(f"{plan.name}.safetensors")
+        component = build_plain(plan.name, config, weights, path, plan.fingerprint, report)
+    else:
+        folder = staging.start_folder(plan.name)
+        component = build_engine(
+            plan.contract, config, weights, plan.choices, device, folder, plan.fingerprint, report
+        )
+    staging.finish(component)
+    return component, "built"
+
+
+def _find_unchanged(plan: Plan, existing: Manifest | None) -> Component | None:
+    component = None if existing is None else existing.components.get(plan.name)
+    if existing is None or component is None or component.fingerprint != plan.fingerprint:
+        return None
+    try:
+        verify_files(existing.root, component.files)
+    except EngineError as error:
+        logger.warning("%s is built again: %s", plan.name, error)
+        return None
+    return component
+
+
+@contextmanager
+def _timed(result: BuildResult, name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    result.seconds[name] = time.perf_counter() - start

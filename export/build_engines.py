@@ -1,0 +1,173 @@
+"""Build engines from the command line: `python export/build_engines.py`.
+
+Alone it builds the small `tiny` preset with synthetic weights into `engines/tiny`, at the best
+precision for this machine. A second run builds only what changed.
+"""
+
+import logging
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from xmask3d_rt.config import PRESETS, get_preset
+from xmask3d_rt.engines.manifest import Component
+from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
+from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
+from xmask3d_rt.export.weights import SyntheticWeights, Weights
+
+EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
+MIB = 2**20
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class RichReporter(Reporter):
+    """A line per component: what is being done, then backend, precision, error and time."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+        self._names: list[str] = []
+
+    def start(self, names: Sequence[str]) -> None:
+        """Set the number of components."""
+        self._names = list(names)
+        self._progress.update(self._task, total=len(names))
+
+    def step(self, name: str, step: str) -> None:
+        """Show the step under way."""
+        place = f"{self._names.index(name) + 1}/{len(self._names)}"
+        self._progress.update(self._task, description=f"{place} {name}: {step}")
+
+    def done(self, component: Component, outcome: str, seconds: float) -> None:
+        """Print the component's line."""
+        line = describe_component(component, outcome, seconds)
+        self._progress.console.print(line, highlight=False, soft_wrap=True)
+        self._progress.update(self._task, advance=1)
+
+
+def describe_component(component: Component, outcome: str, seconds: float) -> str:
+    """One line: what was made, how large, how exact, how long it took."""
+    size = sum(entry.size for entry in component.files) / MIB
+    error = ""
+    if component.parity is not None and component.signature is not None:
+        error = f"error {max(component.parity.errors.values()):.1e}"
+    made = f"{component.backend} {component.precision}"
+    return (
+        f"  {component.name:<14} {outcome:<10} {made:<17} {size:8.1f} MiB  {error:<14} "
+        f"{seconds:6.1f} s"
+    )
+
+
+def print_result(console: Console, result: BuildResult, weights: Weights) -> None:
+    """Where the engines are, why these backends, and what the weights mean."""
+    manifest = result.manifest
+    reasons: dict[str, list[str]] = {}
+    for component in manifest.components.values():
+        if component.signature is not None:
+            reasons.setdefault(component.reason, []).append(component.name)
+    for reason, names in reasons.items():
+        console.print(f"{', '.join(names)}: {reason}", markup=False, soft_wrap=True)
+    built = sum(outcome != "unchanged" for outcome in result.outcomes.values())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    console.print(
+        f"{manifest.config.name}: {built} built, {len(result.outcomes) - built} unchanged, in "
+        f"{sum(result.seconds.values()):.0f} s with at most {peak:.1f} GiB of memory; "
+        f"engines are in {manifest.root}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if weights.source.kind == "synthetic":
+        console.print("the weights are synthetic: labels made with these engines mean nothing")
+
+
+def resolve_weights(
+    preset: str, kind: str | None, checkpoint: Path | None, sd: Path | None, clip: Path | None
+) -> Weights:
+    """The weights that the options ask for.
+
+    Raises:
+        ValueError: options that contradict each other, or none for a full-size preset.
+    """
+    files = {"--checkpoint": checkpoint, "--sd": sd, "--clip": clip}
+    given = [name for name, path in files.items() if path is not None]
+    if kind not in (None, "synthetic"):
+        raise ValueError(f"--weights must be synthetic, got {kind!r}; files: {', '.join(files)}")
+    if given and kind:
+        raise ValueError(f"--weights synthetic and {given[0]} exclude each other")
+    if not given and (kind or preset == "tiny"):
+        return SyntheticWeights()
+    missing = [name for name in files if name not in given]
+    raise ValueError(
+        f"preset {preset} needs {', '.join(missing)} (weight files), or --weights synthetic"
+    )
+
+
+@app.command()
+def build(
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "tiny",
+    out: Annotated[Path | None, typer.Option(help="Default: engines/PRESET.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="'synthetic': weights made by rule, for tests.")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Released XMask3D .pth.tar.")] = None,
+    sd: Annotated[Path | None, typer.Option(help="Stable Diffusion v1 weights.")] = None,
+    clip: Annotated[Path | None, typer.Option(help="CLIP ViT-L-14 weights.")] = None,
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Build this component alone; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Build unchanged ones too.")] = False,
+) -> None:
+    """Build engines for a preset and check each against the PyTorch module."""
+    console = Console()
+    config = get_preset(preset)
+    source = resolve_weights(preset, weights, checkpoint, sd, clip)
+    target = out or Path("engines") / preset
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        result = build_engines(
+            target,
+            config,
+            source,
+            backend=backend,
+            precision=precision,
+            only=only or (),
+            device=device,
+            force=force,
+            reporter=RichReporter(progress),
+        )
+    print_result(console, result, source)
+
+
+def main() -> None:
+    """Run the command; errors become one line and an exit code."""
+    err = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_time=False, show_path=False)],
+    )
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("interrupted: the engines in use are untouched; run again to go on")
+        sys.exit(EXIT_INTERRUPT)
+    except (ValueError, TypeError, OSError, EngineError, CheckpointError, ExportMismatch) as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT)
+
+
+if __name__ == "__main__":
+    main()

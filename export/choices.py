@@ -1,0 +1,138 @@
+"""Which backend and precision each component is built for on this machine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.onnxruntime import import_onnxruntime, list_providers
+from xmask3d_rt.engines.openvino import has_bf16, import_openvino
+from xmask3d_rt.errors import EngineError
+from xmask3d_rt.export.contracts import Contract
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend and precision to try, and why."""
+
+    backend: str
+    precision: Precision
+    reason: str
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a backend can do: `check` raises EngineError where it cannot run on a device."""
+
+    name: str
+    precisions: tuple[Precision, ...]
+    devices: tuple[str, ...]
+    check: Callable[[torch.device], object]
+    title: str
+
+
+def _check_onnxruntime(device: torch.device) -> None:
+    import_onnxruntime()
+    list_providers(device)
+
+
+# In order of preference; the first that is installed and passes the value check is taken.
+BACKENDS = (
+    Backend(
+        "openvino",
+        (Precision.FP32, Precision.BF16),
+        ("cpu",),
+        lambda device: import_openvino(),
+        "openvino is the fastest on a CPU",
+    ),
+    Backend(
+        "onnxruntime",
+        (Precision.FP32,),
+        ("cpu", "cuda"),
+        _check_onnxruntime,
+        "onnxruntime is the reference",
+    ),
+)
+
+
+def list_choices(
+    contract: Contract, backend: str, precision: str, device: torch.device
+) -> tuple[Choice, ...]:
+    """Backends and precisions to try for a component, best first.
+
+    Args:
+        contract: of the component; sensitive ones stay in fp32.
+        backend: a backend's name, or `auto` for every one that works here.
+        precision: a precision, or `auto`: bf16 where the processor has instructions for it.
+        device: where the engine will run.
+
+    Returns:
+        at least one choice.
+
+    Raises:
+        EngineError: the backend does not exist, is not installed or cannot run on the device,
+            or has not the precision.
+    """
+    wanted = None if precision == AUTO else _parse_precision(precision)
+    candidates, problems = _list_backends(backend, device)
+    choices: list[Choice] = []
+    for candidate in candidates:
+        if wanted is not None and wanted not in candidate.precisions:
+            names = ", ".join(candidate.precisions)
+            problems.append(f"{candidate.name} on {device.type} has {names}")
+            continue
+        choices += _list_precisions(contract, candidate, wanted)
+    if not choices:
+        asked = f"backend {backend}, precision {precision} on {device}"
+        raise EngineError(f"{asked}: nothing can be built; {'; '.join(problems)}")
+    return tuple(choices)
+
+
+def _parse_precision(name: str) -> Precision:
+    try:
+        return Precision(name)
+    except ValueError as error:
+        known = ", ".join([AUTO, *Precision])
+        raise EngineError(f"unknown precision {name!r}; choose one of {known}") from error
+
+
+def _list_backends(backend: str, device: torch.device) -> tuple[list[Backend], list[str]]:
+    """Backends that can run on `device`, and why the others cannot."""
+    names = [candidate.name for candidate in BACKENDS]
+    if backend not in (AUTO, *names):
+        raise EngineError(f"unknown backend {backend!r}; choose one of {', '.join([AUTO, *names])}")
+    usable, problems = [], []
+    for candidate in BACKENDS:
+        if backend not in (AUTO, candidate.name):
+            continue
+        if device.type not in candidate.devices:
+            problems.append(f"{candidate.name} runs on {', '.join(candidate.devices)}")
+            continue
+        try:
+            candidate.check(device)
+        except EngineError as error:
+            problems.append(str(error))
+            continue
+        usable.append(candidate)
+    return usable, problems
+
+
+def _list_precisions(
+    contract: Contract, backend: Backend, wanted: Precision | None
+) -> list[Choice]:
+    """Precisions to try with one backend, fastest first."""
+    fp32 = Choice(backend.name, Precision.FP32, f"{backend.title}; fp32")
+    if wanted is Precision.FP32:
+        return [fp32]
+    if contract.sensitive:
+        kept = "fp32 because thresholds inside turn rounding into flipped pixels"
+        return [Choice(backend.name, Precision.FP32, f"{backend.title}; {kept}")]
+    if wanted is not None:
+        return [Choice(backend.name, wanted, f"{backend.title}; {wanted} as asked")]
+    if Precision.BF16 in backend.precisions and has_bf16():
+        reason = f"{backend.title}; bf16 because this processor has instructions for it"
+        return [Choice(backend.name, Precision.BF16, reason), fp32]
+    return [fp32]

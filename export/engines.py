@@ -1,0 +1,164 @@
+"""Build one engine component: weights → torch module → ONNX → check → manifest entry."""
+
+import dataclasses
+import gc
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.engines.backends import open_file
+from xmask3d_rt.engines.base import AxisRange
+from xmask3d_rt.engines.files import describe_file
+from xmask3d_rt.engines.manifest import Component, Parity
+from xmask3d_rt.errors import EngineError, ExportMismatch
+from xmask3d_rt.export.choices import Choice
+from xmask3d_rt.export.components import build_module
+from xmask3d_rt.export.contracts import Contract
+from xmask3d_rt.export.onnx_export import OPSET, export_onnx
+from xmask3d_rt.export.validation import (
+    check_graph,
+    check_values,
+    compute_reference,
+    make_inputs,
+)
+from xmask3d_rt.export.weights import Weights
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Example inputs of a component and what the torch module makes of them."""
+
+    inputs: tuple[Tensor, ...]
+    expected: Mapping[str, Tensor]
+
+
+def build_engine(
+    contract: Contract,
+    config: ModelConfig,
+    weights: Weights,
+    choices: tuple[Choice, ...],
+    device: torch.device,
+    folder: Path,
+    fingerprint: str,
+    report: Report,
+) -> Component:
+    """Export a component into `folder` and check it.
+
+    Args:
+        contract: what it promises.
+        config: of the model.
+        weights: read tensor by tensor.
+        choices: backends and precisions to try, best first.
+        device: where the check runs.
+        folder: empty, named as the component; its files are recorded relative to its parent.
+        fingerprint: recorded in the entry.
+        report: told what is being done.
+
+    Raises:
+        CheckpointError: a weight is missing.
+        EngineError: the export, or the last backend to try, failed.
+        ExportMismatch: the export disagrees with the torch module on the last backend to try.
+    """
+    report("weights")
+    module = build_module(contract.name, config, weights)
+    report("reference")
+    cases = make_cases(contract, module)
+    report("export")
+    path = export_onnx(module, contract, cases[0].inputs, folder)
+    del module  # the engine brings its own copy of the weights
+    gc.collect()
+    check_graph(contract, path)
+    component = Component(
+        name=contract.name,
+        backend="",
+        precision=choices[0].precision,
+        files=(),
+        signature=contract.signature,
+        fingerprint=fingerprint,
+        parity=None,
+        opset=OPSET,
+    )
+    component = check_choices(contract, component, path, cases, choices, device, report)
+    report("hash")
+    names = sorted(folder.iterdir(), key=lambda file: (file != path, file.name))
+    files = tuple(describe_file(file, f"{folder.name}/{file.name}") for file in names)
+    return dataclasses.replace(component, files=files)
+
+
+def make_cases(contract: Contract, module: torch.nn.Module) -> list[Case]:
+    """Reference cases at the profile's `opt`, and at a second size where an axis is dynamic."""
+    sizes = [contract.signature.optimal_axes()]
+    if not contract.signature.is_static:
+        sizes.append(
+            {axis: _another_size(bounds) for axis, bounds in contract.signature.profile.items()}
+        )
+    cases = []
+    for axes in sizes:
+        inputs = make_inputs(contract, axes)
+        cases.append(Case(inputs, compute_reference(contract, module, inputs)))
+    return cases
+
+
+def _another_size(bounds: AxisRange) -> int:
+    return max(bounds.min, bounds.opt // 3)
+
+
+def check_choices(
+    contract: Contract,
+    component: Component,
+    path: Path,
+    cases: list[Case],
+    choices: tuple[Choice, ...],
+    device: torch.device,
+    report: Report,
+) -> Component:
+    """The component with the first backend and precision that load and pass the value check.
+
+    Raises:
+        EngineError, ExportMismatch: the last choice failed.
+    """
+    rejected: list[str] = []
+    for i, choice in enumerate(choices):
+        report(f"check {choice.backend} {choice.precision}")
+        candidate = dataclasses.replace(
+            component,
+            backend=choice.backend,
+            precision=choice.precision,
+            reason="; ".join([choice.reason, *rejected]),
+        )
+        try:
+            return dataclasses.replace(
+                candidate, parity=check_engine(contract, candidate, path, cases, device)
+            )
+        except (EngineError, ExportMismatch) as error:
+            if i + 1 == len(choices):
+                raise
+            logger.warning("%s; trying %s", error, choices[i + 1].backend)
+            rejected.append(f"{choice.backend} {choice.precision} rejected: {error}")
+    raise EngineError(f"{contract.name}: no backend to try")
+
+
+def check_engine(
+    contract: Contract, component: Component, path: Path, cases: list[Case], device: torch.device
+) -> Parity:
+    """Run every case through a backend; the recorded errors are the largest ones.
+
+    Raises:
+        EngineError: the backend cannot load or run the file.
+        ExportMismatch: it disagrees with the torch module.
+    """
+    with open_file(component, path, device) as engine:
+        parities = [
+            check_values(contract, engine, case.inputs, case.expected, component.precision)
+            for case in cases
+        ]
+    errors = {name: max(p.errors[name] for p in parities) for name in parities[0].errors}
+    return dataclasses.replace(parities[0], errors=errors)
