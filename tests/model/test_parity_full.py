@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from xmask3d_rt.config import get_preset
+from xmask3d_rt.model.labelling import label_views
 from xmask3d_rt.model.synthetic import fill_synthetic
 from xmask3d_rt.model.xmask3d import FEATURE_NAMES, ViewBatch, XMask3D
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 MAX_SIGN_FLIPS = 50  # of 819,200 mask logits: image noise of 1e-6 flips that many
+MIN_AGREEMENT = 0.9995
 PATCH_FLIP = 5e-3  # one changed patch bit changes what a mask token attends to
 TOLERANCE = {
     "imp_condition": 5e-6,
@@ -85,18 +87,33 @@ def sample(name, tensor, golden):
 
 @pytest.mark.parametrize("case", ["A", "C"])
 @torch.no_grad()
-def test_every_intermediate(model, case):
+def test_every_intermediate_and_the_labels(model, case):
     golden, inputs = load(f"case_{case}_golden"), load(f"case_{case}_inputs")
-    named = model(make_batch(inputs, golden)).named()
+    batch = make_batch(inputs, golden)
+    output = model(batch)
+    named = output.named()
     masks = named["pred_masks"][0].numpy()
     flips = int(((masks > 0) != (golden["pred_masks"] > 0)).sum())
     limits = TOLERANCE | ({"mask_embed_clip": PATCH_FLIP} if flips else {})
     errors = {name: relative_l2(*sample(name, named[name], golden)) for name in limits}
+    print(f"case {case}: {flips} sign flips", *(f"{n} {e:.1e}" for n, e in errors.items()))
     wrong = {name: error for name, error in errors.items() if not error <= limits[name]}
     assert wrong == {}
     assert flips <= MAX_SIGN_FLIPS
     rows = named["pred_3d"].numpy()[golden["vox_rows"]]
     assert relative_l2(rows, golden["pred_3d_vox_rows"]) <= 5e-6
+
+    split = model.config.split
+    is_base = torch.tensor([name in split.base_names for name in split.names])
+    visible = inputs["mapping"][:, 2].astype(bool)
+    points = torch.from_numpy(inputs["points_xyz"][visible])
+    [(assignment, labels)] = label_views(model, batch, output, points, is_base)
+    np.testing.assert_array_equal(assignment.kept, golden["keep_full"])
+    np.testing.assert_array_equal(assignment.final.nonzero()[:, 0], golden["final_keep_query"])
+    for head, got in (("fused", labels.fused), ("2d", labels.two_d), ("3d", labels.three_d)):
+        equal = float((got.numpy() == golden[f"label_{head}"]).mean())
+        print(f"case {case}: {head} labels {equal:.4%} equal")
+        assert equal >= MIN_AGREEMENT, head
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch
 
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.model.fusion import CategoryHead, Fuser, fuse_points, own_points
+from xmask3d_rt.model.labelling import label_views
 from xmask3d_rt.model.xmask3d import ViewBatch, XMask3D
 
 KEYS = Path(__file__).parents[3] / "shared" / "golden" / "checkpoint_keys.json"
@@ -148,6 +149,21 @@ def test_view_without_voxels_rejected(model, batch):
     three = dataclasses.replace(batch, images=batch.images[[0, 1, 1]])
     with pytest.raises(ValueError, match=r"every view 0\.\.2 needs voxels"):
         model.eval()(three)
+
+
+@torch.no_grad()
+def test_every_point_of_every_view_gets_labels(model, batch):
+    output = model.eval()(batch)
+    points = torch.rand(len(batch.row), 3, generator=torch.Generator().manual_seed(1))
+    is_base = torch.tensor([True, True, False, True, False, True])
+    views = label_views(model, batch, output, points, is_base)
+    assert len(views) == 2
+    for view, (assignment, labels) in enumerate(views):
+        here = batch.point_view == view
+        base = output.sparse.binary_logit[batch.point_to_voxel[here]] > 0
+        assert assignment.point_query.shape == (int(here.sum()),)
+        for head in (labels.fused, labels.two_d, labels.three_d):
+            assert torch.equal(is_base[head], base)
 
 
 def test_class_logits_take_the_best_name():

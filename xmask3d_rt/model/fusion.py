@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmask3d_rt.kernels import mask_class_logits
+
 NO_OBJECT_WEIGHT = 0.1
 
 
@@ -66,14 +68,10 @@ class CategoryHead(nn.Module):
         Returns:
             [..., C + 1]: the best name of every class, then "no object".
         """
-        unit = F.normalize(mask_embed, dim=-1)
-        names = unit @ F.normalize(text_embed, dim=-1).T  # [..., T]
         classes = int(text_class.max()) + 1
-        index = text_class.expand(names.shape)
-        best = names.new_full((*names.shape[:-1], classes), -torch.inf)
-        best = best.scatter_reduce(-1, index, names, "amax")
-        nothing = unit @ F.normalize(self.null_embed, dim=-1).T
-        return scale * torch.cat([best, nothing], dim=-1)
+        rows = mask_embed.flatten(0, -2)
+        logits = mask_class_logits(rows, text_embed, text_class, classes, self.null_embed, scale)
+        return logits.unflatten(0, mask_embed.shape[:-1])
 
 
 class PointFeatures(NamedTuple):
