@@ -8,7 +8,7 @@ Tolerances are those of measured noise: for fp32, image noise of 1e-6, another t
 float64; for half precision, relative noise of 1e-3 (fp16) and 1e-2 (bf16) on every component.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,10 @@ from xmask3d_rt.config import Precision
 Arrays = Mapping[str, np.ndarray]
 FEATURES = ("enc5", "enc7", "unet2", "unet5", "unet8", "unet11", "dec2", "dec5")
 HEADS = ("fused", "2d", "3d")
+# Large maps are stored strided: name in a run → name in a reference file.
+STORED_MAPS = {name: f"sd_feat{i}" for i, name in enumerate(FEATURES)} | {
+    name: name for name in ("s2", "s3", "s4", "s5", "ms0", "ms1", "ms2", "mask_features")
+}
 
 FP32_TOLERANCE = {
     "bottleneck": 5e-6,
@@ -84,7 +88,7 @@ def relative_l2(got: np.ndarray, want: np.ndarray) -> float:
     if got.shape != want.shape:
         raise ValueError(f"shapes differ: got {list(got.shape)}, expected {list(want.shape)}")
     want = want.astype(np.float64)
-    return float(np.linalg.norm(got - want) / max(np.linalg.norm(want), 1e-30))
+    return float(np.linalg.norm(got - want)) / max(float(np.linalg.norm(want)), 1e-30)
 
 
 def unpack_bits(bits: np.ndarray, count: int) -> np.ndarray:
@@ -98,12 +102,20 @@ def compare_case(trace: Arrays, inputs: Arrays, golden: Arrays, precision: Preci
     Half precision is judged by its labels alone: its intermediates are listed against no limit.
 
     Args:
-        trace: the run, see `export/runs.py`.
-        inputs: the case's inputs.
+        trace: the run, from `Segmenter.trace_view`.
+        inputs: the case's inputs; `mapping` and `voxel_coords` may lie in `golden` instead.
         golden: the case's reference outputs.
         precision: of the run.
+
+    Raises:
+        ValueError: the case lacks `mapping` or `voxel_coords`, or a shape differs.
     """
     strict = precision is Precision.FP32
+    geometry = ("mapping", "voxel_coords")
+    inputs = {**inputs, **{name: golden[name] for name in geometry if name in golden}}
+    missing = [name for name in geometry if name not in inputs]
+    if missing:
+        raise ValueError(f"the case has no {missing[0]!r}, neither in its inputs nor its outputs")
     rows = list(_compare_geometry(trace, inputs))
     for stage, got, want in _pair_tensors(trace, inputs, golden):
         limit = FP32_TOLERANCE[stage] if strict else float("inf")
@@ -157,23 +169,9 @@ def _pair_tensors(
     for name in direct:
         if name in trace and name in golden:
             yield name, trace[name], golden[name]
-    for i, name in enumerate(FEATURES):
-        if name in trace:
-            yield (
-                name,
-                _stride(trace[name], golden[f"sd_feat{i}_stride"]),
-                golden[f"sd_feat{i}_sub"],
-            )
-    for name in ("s2", "s3", "s4", "s5"):
-        if name in trace:
-            yield name, _stride(trace[name], golden[f"{name}_stride"]), golden[f"{name}_sub"]
-    for name in ("ms0", "ms1", "ms2"):
-        if name in trace:
-            side = trace[name].shape[-1] // 16
-            yield name, _stride(trace[name], (8, side, side)), golden[f"{name}_sub"]
-    if "mask_features" in trace:
-        want = golden["mask_features_sub"]
-        yield "mask_features", _stride(trace["mask_features"], (8, 4, 4)), want
+    for name, stored in STORED_MAPS.items():
+        if name in trace and f"{stored}_sub" in golden:
+            yield name, _stride(trace[name], stored, golden), golden[f"{stored}_sub"]
     for name in late:
         if name in trace and name in golden:
             yield name, trace[name].reshape(golden[name].shape), golden[name]
@@ -196,9 +194,16 @@ def _pair_sparse(
     yield "binary_logit", trace["binary_logit"][match], golden["binary_logit_vox"]
 
 
-def _stride(tensor: np.ndarray, strides: Arrays | tuple[int, ...] | np.ndarray) -> np.ndarray:
-    """`tensor[0, ::s0, ::s1, ::s2]`, as the reference stored large maps."""
-    s0, s1, s2 = (int(s) for s in strides)
+def _stride(tensor: np.ndarray, stored: str, golden: Arrays) -> np.ndarray:
+    """`tensor[0, ::s0, ::s1, ::s2]`, as the reference stored large maps.
+
+    The strides are recorded beside the map, or follow from the sizes.
+    """
+    want = golden[f"{stored}_sub"].shape
+    if f"{stored}_stride" in golden:
+        s0, s1, s2 = (int(stride) for stride in golden[f"{stored}_stride"])
+    else:
+        s0, s1, s2 = (size // kept for size, kept in zip(tensor.shape[1:], want, strict=True))
     return tensor[0, ::s0, ::s1, ::s2]
 
 
@@ -217,10 +222,11 @@ def _compare_masks(trace: Arrays, golden: Arrays) -> Iterator[Row]:
     differ = float((trace["kept"] != golden["keep_full"]).sum())
     yield Row("kept masks", "queries differ", differ, 0)
     if "final" in trace:
-        got, want = set(np.flatnonzero(trace["final"])), set(golden["final_keep_query"])
-        yield Row("final masks", "queries differ", float(len(got ^ want)), 0)
+        final = np.zeros_like(trace["final"])
+        final[golden["final_keep_query"]] = True
+        yield Row("final masks", "queries differ", float((trace["final"] != final).sum()), 0)
     if differ == 0:
-        got = trace["score"][golden["keep_full"]]
+        got = trace["mask_score"][golden["keep_full"]]
         yield Row("mask scores", "relative L2", relative_l2(got, golden["mask_scores"]), 5e-4)
 
 
@@ -242,7 +248,6 @@ def compare_scene(
     views: list[Arrays],
     scene: Arrays,
     precision: Precision,
-    report: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Rows of a whole scene: every view's visible points and labels, then the voted labels.
 
@@ -251,20 +256,17 @@ def compare_scene(
         views: per view, in the order of `view_ids`: `visible` [P] and `label_*` of its points.
         scene: `scene_label_*` [P].
         precision: of the run.
-        report: receives one line per view.
     """
     rows = []
     points = len(golden["scene_label_fused"])
     for j, view in enumerate(views):
-        name = f"view {int(golden['view_ids'][j])}"
+        name = f"view {golden['view_ids'][j]}"
         want = unpack_bits(golden[f"visible_mask_{j}"], points)
         rows.append(Row(name, "visibility differs", float((view["visible"] != want).sum()), 0))
         for head in HEADS:
             limit = MIN_AGREEMENT[precision][head]
             got = view[f"label_{head}"]
             rows.append(agreement_row(f"{name} {head}", got, golden[f"label_{head}_{j}"], limit))
-        if report is not None:
-            report(name)
     for head in HEADS:
         limit = MIN_AGREEMENT[precision][head]
         got, want = scene[f"scene_label_{head}"], golden[f"scene_label_{head}"]

@@ -41,9 +41,9 @@ def view_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
         yield report
 
 
-def warn_synthetic(console: Console, manifest: Manifest) -> bool:
+def warn_synthetic(console: Console, manifest: Manifest | None) -> bool:
     """Say in one line that the weights are made up, where they are; returns whether they are."""
-    if manifest.weights.kind != "synthetic":
+    if manifest is None or manifest.weights.kind != "synthetic":
         return False
     console.print(
         f"note: the weights of {manifest.root} are synthetic (made by a rule, not trained): "

@@ -17,7 +17,15 @@ from xmask3d_rt.engines.backends import open_engine, pick_device
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
-from xmask3d_rt.kernels import SceneVotes, finish_votes, make_votes, nearest_fill, vote
+from xmask3d_rt.kernels import (
+    PointLabels,
+    ProjectedView,
+    SceneVotes,
+    finish_votes,
+    make_votes,
+    nearest_fill,
+    vote,
+)
 from xmask3d_rt.preprocess import PreparedView, prepare_view
 from xmask3d_rt.result import Result
 from xmask3d_rt.rgbd import load_rgbd
@@ -35,11 +43,17 @@ from xmask3d_rt.view_pipeline import (
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+Observer = Callable[[str, ProjectedView, PointLabels], None]
 HEADS = ("fused", "2d", "3d")
 
 
 class Segmenter:
     """Open-vocabulary labels for every point of a scene.
+
+    Attributes:
+        config: the model the engines were built for.
+        device: where points and labels live.
+        manifest: of the engine directory; None for a segmenter made by `from_pipeline`.
 
     Args:
         engine_dir: folder made by `python export/build_engines.py`.
@@ -51,26 +65,38 @@ class Segmenter:
             another version.
     """
 
+    manifest: Manifest | None = None
+
     def __init__(
         self,
         engine_dir: str | os.PathLike[str],
         device: str | torch.device = "auto",
         threads: int | None = None,
     ) -> None:
-        self.manifest = Manifest.load(Path(engine_dir))
-        self.config = self.manifest.config
-        self.device = pick_device(device)
+        manifest = Manifest.load(Path(engine_dir))
+        picked = pick_device(device)
         engines = {
-            name: open_engine(self.manifest, name, self.device, threads)
+            name: open_engine(manifest, name, picked, threads)
             for name in (*ENGINES, "text_encoder")
         }
-        nets = {
-            name: FoldedSparseUNet.load(self.manifest.path_of(name), self.device)
-            for name in SPARSE_NETS
-        }
-        heads = Heads.load(self.manifest.path_of("heads"), self.device)
-        self._text = TextEmbedder(engines.pop("text_encoder"), self.device)
-        self._pipeline = ViewPipeline(self.config, engines, nets, heads, self.device)
+        nets = {name: FoldedSparseUNet.load(manifest.path_of(name), picked) for name in SPARSE_NETS}
+        heads = Heads.load(manifest.path_of("heads"), picked)
+        text = TextEmbedder(engines.pop("text_encoder"), picked)
+        self._set_up(ViewPipeline(manifest.config, engines, nets, heads, picked), text)
+        self.manifest = manifest
+
+    @classmethod
+    def from_pipeline(cls, pipeline: ViewPipeline, text: TextEmbedder) -> "Segmenter":
+        """A segmenter on parts that are loaded already."""
+        segmenter = cls.__new__(cls)
+        segmenter._set_up(pipeline, text)
+        return segmenter
+
+    def _set_up(self, pipeline: ViewPipeline, text: TextEmbedder) -> None:
+        self.config = pipeline.config
+        self.device = pipeline.device
+        self._pipeline = pipeline
+        self._text = text
         self._lock = threading.Lock()
 
     def run(
@@ -80,6 +106,7 @@ class Segmenter:
         views: Any = None,
         *,
         progress: Progress | None = None,
+        observe: Observer | None = None,
     ) -> Result:
         """Label every point.
 
@@ -91,6 +118,7 @@ class Segmenter:
             views: `View` objects, or the path of an RGB-D folder. None labels by the 3D head
                 alone, which loses many of the classes without training labels.
             progress: called with (views done, views) as the work goes on.
+            observe: called with the name, projection and labels of every view that votes.
 
         Returns:
             Labels, scores and what they come from. Same input, same labels.
@@ -111,7 +139,34 @@ class Segmenter:
                 target = self._embed_classes(class_list)
             if view_list is None:
                 return self._run_cloud(cloud, class_list, target, times)
-            return self._run_views(cloud, class_list, target, view_list, times, progress)
+            return self._run_views(cloud, class_list, target, view_list, times, progress, observe)
+
+    def trace_view(self, points: Any, classes: Any, view: View) -> dict[str, np.ndarray]:
+        """Every intermediate of one view by name, as parity checks compare them.
+
+        Args:
+            points: as for `run`.
+            classes: as for `run`.
+            view: the view.
+
+        Returns:
+            `visible`, `row`, `col` [N] of all points, then what `ViewPipeline.label_view`
+            records for the visible ones.
+        """
+        cloud, class_list = as_point_cloud(points), parse_classes(classes)
+        xyz, colors = self._upload(cloud)
+        prepared = next(self._prepare([view], StageTimes()))
+        with torch.inference_mode(), self._lock:
+            target = self._embed_classes(class_list)
+            camera = CameraView.upload(prepared, self.device)
+            projected, indices = self._pipeline.select_points(xyz, camera)
+            pixels = (projected.row[indices], projected.col[indices])
+            trace: dict[str, Tensor] = {"text_embed": target.text_embed}
+            self._pipeline.label_view(
+                xyz[indices], colors[indices], pixels, camera, target, StageTimes(), trace
+            )
+        trace |= {"visible": projected.visible, "row": projected.row, "col": projected.col}
+        return {name: tensor.cpu().numpy() for name, tensor in trace.items()}
 
     def _embed_classes(self, classes: ClassList) -> TextTarget:
         return self._pipeline.make_target(
@@ -147,6 +202,7 @@ class Segmenter:
         views: Sequence[View],
         times: StageTimes,
         progress: Progress | None,
+        observe: Observer | None,
     ) -> Result:
         """The full pipeline on every view, one vote per view and point, nearest seen point."""
         points, colors = self._upload(cloud)
@@ -154,7 +210,10 @@ class Segmenter:
         seen: list[tuple[str, int]] = []
         for done, view in enumerate(self._prepare(views, times)):
             name = view.name or str(done)
-            seen.append((name, self._vote_view(points, colors, view, target, votes, times)))
+            projected, labels = self._label_view(points, colors, view, target, votes, times)
+            seen.append((name, int(projected.count)))
+            if observe is not None and labels is not None:
+                observe(name, projected, labels)
             if progress is not None:
                 progress(done + 1, len(views))
         used = self._list_used(seen)
@@ -176,7 +235,7 @@ class Segmenter:
             notes=self._describe_skipped(seen),
         )
 
-    def _vote_view(
+    def _label_view(
         self,
         points: Tensor,
         colors: Tensor,
@@ -184,13 +243,13 @@ class Segmenter:
         target: TextTarget,
         votes: dict[str, SceneVotes],
         times: StageTimes,
-    ) -> int:
-        """Label the points that `view` sees and add their votes; how many it sees."""
+    ) -> tuple[ProjectedView, PointLabels | None]:
+        """Label the points that `view` sees, if enough, and add their votes."""
         with times.measure("project"):
             camera = CameraView.upload(view, self.device)
             projected, indices = self._pipeline.select_points(points, camera)
         if len(indices) < self.config.view.min_points:
-            return len(indices)
+            return projected, None
         labels = self._pipeline.label_view(
             points[indices],
             colors[indices],
@@ -203,7 +262,7 @@ class Segmenter:
             by_head = {"fused": labels.fused, "2d": labels.two_d, "3d": labels.three_d}
             for head in HEADS:
                 vote(votes[head], indices, by_head[head], labels.score)
-        return len(indices)
+        return projected, labels
 
     def _upload(self, cloud: PointCloud) -> tuple[Tensor, Tensor]:
         """Points [N, 3] float32 and colours [N, 3] uint8 on the device."""

@@ -1,16 +1,24 @@
 """Class names to CLIP text embeddings, each name embedded once."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from xmask3d_rt.engines.base import Engine
+from xmask3d_rt.engines.base import Array
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.text import tokenize
 
 BATCH = 64  # names per call of the text encoder
+
+
+class TextEngine(Protocol):
+    """What embeds token ids: the `text_encoder` engine, or the module's text tower."""
+
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Tensor]:
+        """token_ids [T, 77] int64 → text_embed [T, E]."""
 
 
 class TextEmbedder:
@@ -21,7 +29,7 @@ class TextEmbedder:
         device: where embeddings are kept.
     """
 
-    def __init__(self, engine: Engine, device: torch.device) -> None:
+    def __init__(self, engine: TextEngine, device: torch.device) -> None:
         self._engine = engine
         self._device = device
         self._cache: dict[str, Tensor] = {}

@@ -174,16 +174,24 @@ class ViewPipeline:
         )
         return projected, projected.indices[: int(projected.count)]
 
-    def encode_voxels(self, points: Tensor, rgb: Tensor, trace: Trace | None) -> VoxelFeatures:
-        """Voxelize points [n, 3] with colours [n, 3] (uint8) and run both sparse nets.
+    def make_voxels(self, points: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Voxels of points [n, 3] with colours [n, 3] (uint8).
 
-        The first point of a voxel gives its colour. Coordinates start at the cloud's minimum,
+        The first point of a voxel gives its colour. Coordinates start at the points' minimum,
         as in training: the strided levels depend on their parity.
+
+        Returns:
+            coords [M, 4] int32, colours [M, 3] in [-1, 1], voxel of each point [n].
         """
         voxels = voxelize(points, self.config.voxel_size)
-        coords = voxels.coords.clone()  # [M, 4]
+        coords = voxels.coords.clone()
         coords[:, 1:] -= coords[:, 1:].amin(0)
-        colors = rgb[voxels.first_point].to(torch.float32) / 127.5 - 1  # [M, 3]
+        colors = rgb[voxels.first_point].to(torch.float32) / 127.5 - 1
+        return coords, colors, voxels.point_to_voxel
+
+    def encode_voxels(self, points: Tensor, rgb: Tensor, trace: Trace | None) -> VoxelFeatures:
+        """Voxelize points [n, 3] with colours [n, 3] (uint8) and run both sparse nets."""
+        coords, colors, point_to_voxel = self.make_voxels(points, rgb)
         maps = build_unet_maps(coords)
         bottleneck, encoded = self._nets["point_encoder"](colors, maps)
         _, binary = self._nets["binary_head"](colors, maps)
@@ -192,7 +200,7 @@ class ViewPipeline:
             encoded=encoded,
             base_prob=base_logit.sigmoid(),
             imp_condition=self.heads.condition(bottleneck),
-            point_to_voxel=voxels.point_to_voxel,
+            point_to_voxel=point_to_voxel,
         )
         if trace is not None:
             _record(trace, pred_3d=self.heads.voxel_features(encoded))
@@ -246,7 +254,7 @@ class ViewPipeline:
             mask_embed_clip = self._infer("mask_clip", trace, **clip_inputs)["mask_embed_clip"][0]
             _check_finite("mask_clip", mask_embed_clip)
         with times.measure("labels"):
-            return self._label(
+            return self.label_masks(
                 points, pixels, voxels, masks["pred_masks"][0], mask_embed, mask_embed_clip,
                 target, trace,
             )  # fmt: skip
@@ -268,7 +276,7 @@ class ViewPipeline:
                 target,
             )
 
-    def _label(
+    def label_masks(
         self,
         points: Tensor,
         pixels: tuple[Tensor, Tensor],
@@ -279,7 +287,18 @@ class ViewPipeline:
         target: TextTarget,
         trace: Trace | None,
     ) -> PointLabels:
-        """Masks to points, fusion and labels: steps 9 to 11."""
+        """Labels of the visible points from one view's masks: ownership, fusion, gating.
+
+        Args:
+            points: visible points [n, 3].
+            pixels: their (row, column) on the mask grid.
+            voxels: sparse-net outputs of the points.
+            pred_masks: mask logits [Q, h, w].
+            mask_embed: mask embeddings [Q, E].
+            mask_embed_clip: MaskCLIP's embeddings [Q, E].
+            target: classes to choose from.
+            trace: receives every intermediate by name.
+        """
         class_logits = mask_class_logits(
             mask_embed,
             target.text_embed,
@@ -297,13 +316,12 @@ class ViewPipeline:
             is_base=target.is_base,
             binary_threshold=self.config.binary_threshold,
         )
-        if trace is not None:
-            _record(trace, **assignment._asdict(), pred_logits=class_logits)
+        _record(trace, pred_logits=class_logits, kept=assignment.kept)
+        _record(trace, final=assignment.final, mask_score=assignment.score)
         labels = self._label_from(
             points, voxels, assignment.point_query, mask_embed, mask_embed_clip, target
         )
-        if trace is not None:
-            _record(trace, **labels._asdict())
+        _record(trace, label_fused=labels.fused, label_2d=labels.two_d, label_3d=labels.three_d)
         return labels
 
     def _label_from(

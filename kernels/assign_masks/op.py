@@ -126,6 +126,7 @@ def _assign_masks_triton(
     binary_threshold: float,
 ) -> tuple[torch.Tensor, ...]:
     import triton
+
     from xmask3d_rt.kernels.assign_masks import kernel
 
     n = row.shape[0]

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 import triton
+
 from xmask3d_rt.kernels.label_points import kernel
 from xmask3d_rt.kernels.label_points.reference import best_name, label_masks
 from xmask3d_rt.kernels.label_points.tables import LabelTables

@@ -51,6 +51,7 @@ def mask_pool(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor
 
 def _mask_pool_triton(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor:
     import triton
+
     from xmask3d_rt.kernels.mask_pool import kernel
 
     batch, places, channels = features.shape

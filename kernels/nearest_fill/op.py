@@ -43,6 +43,7 @@ def nearest_fill(points: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 
 def _nearest_fill_triton(points: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     import triton
+
     from xmask3d_rt.kernels.nearest_fill import kernel
 
     n = points.shape[0]

@@ -126,6 +126,7 @@ def _project_view_triton(
     tolerance: float,
 ) -> tuple[torch.Tensor, ...]:
     import triton
+
     from xmask3d_rt.kernels.project_view import kernel
 
     n = points.shape[0]

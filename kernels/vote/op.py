@@ -118,6 +118,7 @@ def _vote_triton(
     scores: torch.Tensor,
 ) -> None:
     import triton
+
     from xmask3d_rt.kernels.vote import kernel
 
     n = indices.shape[0]
@@ -146,6 +147,7 @@ def _finish_votes_triton(
     nearest: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     import triton
+
     from xmask3d_rt.kernels.vote import kernel
 
     n, classes = counts.shape
