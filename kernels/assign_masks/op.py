@@ -12,10 +12,12 @@ from xmask3d_rt.kernels.checks import (
     check_integer,
     check_shape,
 )
-from xmask3d_rt.kernels.dispatch import define_op
+from xmask3d_rt.kernels.dispatch import block_size, define_op
 
-BLOCK_N = 256
+BLOCK_N = 128
 BLOCK_Q = 16
+BLOCK_G = 256
+BLOCK_C = 256
 BLOCK_PIXELS = 256
 
 
@@ -177,10 +179,11 @@ def _assign_masks_triton(
         base_score_ptr=base_score,
         score_ptr=score,
         label_ptr=label,
-        BLOCK_G=256,
-        BLOCK_C=256,
+        BLOCK_G=BLOCK_G,
+        BLOCK_C=BLOCK_C,
     )
-    kernel.own_pixels_kernel[(triton.cdiv(height * width, BLOCK_PIXELS),)](
+    block = block_size(BLOCK_PIXELS)
+    kernel.own_pixels_kernel[(triton.cdiv(height * width, block),)](
         mask_logits_ptr=mask_logits,
         score_ptr=score,
         queries=queries,
@@ -188,18 +191,18 @@ def _assign_masks_triton(
         width=width,
         owner_ptr=owner,
         final_ptr=final.zero_().view(torch.uint8),
-        BLOCK=BLOCK_PIXELS,
+        BLOCK=block,
         **grid,
     )
     if blocks:
-        kernel.own_points_kernel[(triton.cdiv(n, BLOCK_PIXELS),)](
+        kernel.own_points_kernel[(triton.cdiv(n, block),)](
             owner_ptr=owner,
             row_ptr=row,
             col_ptr=col,
             n=n,
             width=width,
             point_query_ptr=point_query,
-            BLOCK=BLOCK_PIXELS,
+            BLOCK=block,
         )
     return outputs
 

@@ -12,7 +12,12 @@ The normalisers of upstream's softmaxes are equal for all classes a point may ta
 cancel. The soft-max over class blocks is the running one of Milakov and Gimelshein,
 arXiv 1805.02867.
 
-Sources: XMask3D.forward and run/infer.py (released code).
+Products are float32-accurate on tf32 units: a factor is cut into the part tf32 holds and the
+rest, tables beforehand, float32 features here, and high * high + high * low + low * high summed;
+half-precision features are exact in tf32 and need two products.
+
+Sources: XMask3D.forward and run/infer.py (released code); Ootomo and Yokota, arXiv 2203.03341,
+for the split products.
 """
 
 import triton
@@ -23,73 +28,27 @@ TINY = tl.constexpr(1e-12)  # smallest norm that is divided by
 
 
 @triton.jit
-def measure_voxels_kernel(
-    voxel_feats_ptr,
-    stride_m,
-    stride_f,
-    raw_weight_ptr,
-    raw_bias_ptr,
-    fused_weight_ptr,
-    fused_bias_ptr,
-    voxels,
-    feat,
-    raw_rows,
-    fused_rows,
-    raw_norm_ptr,
-    fused_square_ptr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_G: tl.constexpr,
-    BLOCK_F: tl.constexpr,
-):
-    """|R x + r| (|x| where R has no rows) and |A x + a|^2 of each voxel."""
-    offs_m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-    mask_m = offs_m < voxels
-    x_ptr = voxel_feats_ptr + offs_m * stride_m
-    raw = tl.zeros([BLOCK_M], dtype=tl.float32)
-    if raw_rows == 0:
-        for start_f in range(0, feat, BLOCK_F):
-            offs_f = start_f + tl.arange(0, BLOCK_F)
-            mask = mask_m[:, None] & (offs_f < feat)[None, :]
-            # [BLOCK_M, BLOCK_F]
-            x = tl.load(x_ptr[:, None] + offs_f[None, :] * stride_f, mask=mask, other=0.0)
-            x = x.to(tl.float32)
-            raw += tl.sum(x * x, 1)
-    else:
-        raw = _square(
-            x_ptr,
-            stride_f,
-            raw_weight_ptr,
-            raw_bias_ptr,
-            mask_m,
-            feat,
-            raw_rows,
-            BLOCK_M,
-            BLOCK_G,
-            BLOCK_F,
-        )
-    fused = _square(
-        x_ptr,
-        stride_f,
-        fused_weight_ptr,
-        fused_bias_ptr,
-        mask_m,
-        feat,
-        fused_rows,
-        BLOCK_M,
-        BLOCK_G,
-        BLOCK_F,
-    )
-    tl.store(raw_norm_ptr + offs_m, tl.maximum(tl.sqrt(raw), TINY), mask=mask_m)
-    tl.store(fused_square_ptr + offs_m, fused, mask=mask_m)
+def _product(x, high_ptr, low_ptr, place, mask, total):
+    """total + x @ table, [rows, BLOCK_F] by [BLOCK_F, columns]."""
+    high = tl.load(high_ptr + place, mask=mask, other=0.0)
+    low = tl.load(low_ptr + place, mask=mask, other=0.0)
+    value = x.to(tl.float32)
+    if x.dtype == tl.float32:
+        bits = value.to(tl.int32, bitcast=True)
+        main = ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+        total = tl.dot(value - main, high, total, input_precision="tf32")
+        value = main
+    total = tl.dot(value, low, total, input_precision="tf32")
+    return tl.dot(value, high, total, input_precision="tf32")
 
 
 @triton.jit
 def _square(
     x_ptr,
     stride_f,
-    weight_ptr,
+    high_ptr,
+    low_ptr,
     bias_ptr,
-    mask_m,
     feat,
     rows,
     BLOCK_M: tl.constexpr,
@@ -97,32 +56,74 @@ def _square(
     BLOCK_F: tl.constexpr,
 ):
     """|weight x + bias|^2 of each voxel of the tile, [BLOCK_M]."""
+    offs_f = tl.arange(0, BLOCK_F)
     square = tl.zeros([BLOCK_M], dtype=tl.float32)
     for start_g in range(0, rows, BLOCK_G):
         offs_g = start_g + tl.arange(0, BLOCK_G)
         mask_g = offs_g < rows
         product = tl.zeros([BLOCK_M, BLOCK_G], dtype=tl.float32)
         for start_f in range(0, feat, BLOCK_F):
+            mask_f = offs_f < feat - start_f
+            # [BLOCK_M, BLOCK_F]
+            x = tl.load(
+                x_ptr[:, None] + (start_f + offs_f)[None, :] * stride_f,
+                mask=mask_f[None, :],
+                other=0.0,
+            )
+            # [BLOCK_F, BLOCK_G]
+            place = offs_g[None, :] * feat + (start_f + offs_f)[:, None]
+            mask = mask_f[:, None] & mask_g[None, :]
+            product = _product(x, high_ptr, low_ptr, place, mask, product)
+        # [BLOCK_G]
+        product += tl.load(bias_ptr + offs_g, mask=mask_g, other=0.0)[None, :]
+        square += tl.sum(product * product, 1)
+    return square
+
+
+@triton.jit
+def measure_voxels_kernel(
+    voxel_feats_ptr,
+    stride_m,
+    stride_f,
+    weight_ptr,
+    bias_ptr,
+    voxels,
+    feat,
+    rows,
+    square_ptr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    BLOCK_F: tl.constexpr,
+):
+    """|weight x + bias|^2 of each voxel; |x|^2 where the weight [2, rows, F] has no rows."""
+    offs_m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    mask_m = offs_m < voxels
+    x_ptr = voxel_feats_ptr + tl.where(mask_m, offs_m, 0) * stride_m
+    if rows == 0:
+        square = tl.zeros([BLOCK_M], dtype=tl.float32)
+        for start_f in range(0, feat, BLOCK_F):
             offs_f = start_f + tl.arange(0, BLOCK_F)
-            mask_f = offs_f < feat
             # [BLOCK_M, BLOCK_F]
             x = tl.load(
                 x_ptr[:, None] + offs_f[None, :] * stride_f,
-                mask=mask_m[:, None] & mask_f[None, :],
+                mask=(offs_f < feat)[None, :],
                 other=0.0,
             ).to(tl.float32)
-            # [BLOCK_F, BLOCK_G]
-            weight = tl.load(
-                weight_ptr + offs_g[None, :] * feat + offs_f[:, None],
-                mask=mask_f[:, None] & mask_g[None, :],
-                other=0.0,
-            )
-            product = tl.dot(x, weight, product, input_precision="tf32x3")
-        # [BLOCK_G]
-        bias = tl.load(bias_ptr + offs_g, mask=mask_g, other=0.0)
-        product += bias[None, :]
-        square += tl.sum(product * product, 1)
-    return square
+            square += tl.sum(x * x, 1)
+    else:
+        square = _square(
+            x_ptr,
+            stride_f,
+            weight_ptr,
+            weight_ptr + rows * feat,
+            bias_ptr,
+            feat,
+            rows,
+            BLOCK_M,
+            BLOCK_G,
+            BLOCK_F,
+        )
+    tl.store(square_ptr + offs_m, square, mask=mask_m)
 
 
 @triton.jit
@@ -133,15 +134,13 @@ def label_points_kernel(
     point_to_voxel_ptr,
     point_query_ptr,
     base_prob_ptr,
-    raw_norm_ptr,
+    raw_square_ptr,
     fused_square_ptr,
     cross_weight_ptr,
     cross_bias_ptr,
     half_square_ptr,
-    raw_text_ptr,
-    raw_bias_ptr,
-    fused_text_ptr,
-    fused_bias_ptr,
+    text_ptr,
+    text_bias_ptr,
     half_text_ptr,
     clip_cosine_ptr,
     is_base_ptr,
@@ -168,6 +167,7 @@ def label_points_kernel(
     prob = tl.load(base_prob_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)
     covered = query >= 0
     query = tl.maximum(query, 0)
+    offs_f = tl.arange(0, BLOCK_F)
     x_ptr = voxel_feats_ptr + voxel * stride_m
     mixed = tl.load(mixed_ptr) != 0
     first = tl.load(is_base_ptr).to(tl.int32)
@@ -175,21 +175,20 @@ def label_points_kernel(
 
     cross = tl.zeros([BLOCK_N], dtype=tl.float32)
     for start_f in range(0, feat, BLOCK_F):
-        offs_f = start_f + tl.arange(0, BLOCK_F)
-        mask = mask_n[:, None] & (offs_f < feat)[None, :]
+        mask_f = (offs_f < feat - start_f)[None, :]
+        place_f = (start_f + offs_f)[None, :]
         # [BLOCK_N, BLOCK_F]
-        x = tl.load(x_ptr[:, None] + offs_f[None, :] * stride_f, mask=mask, other=0.0)
-        key = tl.load(
-            cross_weight_ptr + query[:, None] * feat + offs_f[None, :], mask=mask, other=0.0
-        )
-        cross += tl.sum(x.to(tl.float32) * key, 1)
+        x = tl.load(x_ptr[:, None] + place_f * stride_f, mask=mask_f, other=0.0).to(tl.float32)
+        key_ptr = cross_weight_ptr + query * feat
+        cross += tl.sum(x * tl.load(key_ptr[:, None] + place_f, mask=mask_f, other=0.0), 1)
     cross += tl.load(cross_bias_ptr + query)
     square = tl.load(fused_square_ptr + voxel) + 2 * cross + tl.load(half_square_ptr + query)
     fused_norm = tl.sqrt(tl.maximum(square, TINY * TINY))
     logit_scale = tl.load(constants_ptr)
     exponent = tl.where(side != 0, tl.load(constants_ptr + 1), tl.load(constants_ptr + 2))
     exponent = tl.where(covered, exponent, 1.0)
-    norm = tl.where(covered, fused_norm, tl.load(raw_norm_ptr + voxel))
+    raw_norm = tl.maximum(tl.sqrt(tl.load(raw_square_ptr + voxel)), TINY)
+    norm = tl.where(covered, fused_norm, raw_norm)
     factor = exponent * logit_scale / norm
     clip_factor = (1 - exponent) * logit_scale
 
@@ -198,36 +197,30 @@ def label_points_kernel(
     label = tl.zeros([BLOCK_N], dtype=tl.int32)
     label_raw = tl.zeros([BLOCK_N], dtype=tl.int32)
     mass = tl.zeros([BLOCK_N], dtype=tl.float32)
+    low_ptr = text_ptr + classes * NAMES * 2 * feat
     for start_c in range(0, classes, BLOCK_C):
         offs_t = start_c * NAMES + tl.arange(0, BLOCK_C * NAMES)
-        mask_t = offs_t < classes * NAMES
-        raw = tl.zeros([BLOCK_N, BLOCK_C * NAMES], dtype=tl.float32)
-        fused = tl.zeros([BLOCK_N, BLOCK_C * NAMES], dtype=tl.float32)
+        offs_r = start_c * NAMES * 2 + tl.arange(0, BLOCK_C * NAMES * 2)
+        mask_r = offs_r < classes * NAMES * 2
+        both = tl.zeros([BLOCK_N, BLOCK_C * NAMES * 2], dtype=tl.float32)
         for start_f in range(0, feat, BLOCK_F):
-            offs_f = start_f + tl.arange(0, BLOCK_F)
-            mask_f = offs_f < feat
+            mask_f = offs_f < feat - start_f
             # [BLOCK_N, BLOCK_F]
             x = tl.load(
-                x_ptr[:, None] + offs_f[None, :] * stride_f,
-                mask=mask_n[:, None] & mask_f[None, :],
+                x_ptr[:, None] + (start_f + offs_f)[None, :] * stride_f,
+                mask=mask_f[None, :],
                 other=0.0,
-            ).to(tl.float32)
-            place = offs_t[None, :] * feat + offs_f[:, None]
-            mask = mask_f[:, None] & mask_t[None, :]
-            # [BLOCK_F, BLOCK_C * NAMES]
-            raw_text = tl.load(raw_text_ptr + place, mask=mask, other=0.0)
-            raw = tl.dot(x, raw_text, raw, input_precision="tf32x3")
-            fused_text = tl.load(fused_text_ptr + place, mask=mask, other=0.0)
-            fused = tl.dot(x, fused_text, fused, input_precision="tf32x3")
-        # [BLOCK_C * NAMES]
-        raw += tl.load(raw_bias_ptr + offs_t, mask=mask_t, other=0.0)[None, :]
-        fused += tl.load(fused_bias_ptr + offs_t, mask=mask_t, other=0.0)[None, :]
+            )
+            # [BLOCK_F, BLOCK_C * NAMES * 2]
+            place = offs_r[None, :] * feat + (start_f + offs_f)[:, None]
+            mask = mask_f[:, None] & mask_r[None, :]
+            both = _product(x, text_ptr, low_ptr, place, mask, both)
+        both += tl.load(text_bias_ptr + offs_r, mask=mask_r, other=0.0)[None, :]
+        raw, fused = tl.split(tl.reshape(both, [BLOCK_N, BLOCK_C * NAMES, 2]))
         # [BLOCK_N, BLOCK_C * NAMES]
-        fused += tl.load(
-            half_text_ptr + query[:, None] * classes * NAMES + offs_t[None, :],
-            mask=mask_n[:, None] & mask_t[None, :],
-            other=0.0,
-        )
+        half_ptr = half_text_ptr + query * classes * NAMES
+        mask_t = (offs_t < classes * NAMES)[None, :]
+        fused += tl.load(half_ptr[:, None] + offs_t[None, :], mask=mask_t, other=0.0)
         picked = tl.where(covered[:, None], fused, raw)
         if NAMES > 1:
             picked = tl.max(tl.reshape(picked, [BLOCK_N, BLOCK_C, NAMES]), 2)
@@ -235,11 +228,8 @@ def label_points_kernel(
         offs_c = start_c + tl.arange(0, BLOCK_C)
         mask_c = offs_c < classes
         # [BLOCK_N, BLOCK_C]
-        by_clip = tl.load(
-            clip_cosine_ptr + query[:, None] * classes + offs_c[None, :],
-            mask=mask_n[:, None] & mask_c[None, :],
-            other=0.0,
-        )
+        clip_ptr = clip_cosine_ptr + query * classes
+        by_clip = tl.load(clip_ptr[:, None] + offs_c[None, :], mask=mask_c[None, :], other=0.0)
         # [BLOCK_C]
         is_base = tl.load(is_base_ptr + offs_c, mask=mask_c, other=0).to(tl.int32)
         closed = (is_base[None, :] != side[:, None]) | (offs_c >= classes)[None, :]

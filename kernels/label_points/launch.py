@@ -4,16 +4,19 @@ import torch
 import torch.nn.functional as F
 import triton
 
+from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.label_points import kernel
 from xmask3d_rt.kernels.label_points.reference import best_name, label_masks
 from xmask3d_rt.kernels.label_points.tables import LabelTables
 from xmask3d_rt.kernels.nearest_fill.op import nearest_known
 
 BLOCK_M = 64
-BLOCK_N = 64
-BLOCK_F = 64
-BLOCK_G = 64
-TILE_NAMES = 32  # names of one step over the classes; more spill the two accumulators
+BLOCK_N = 32
+BLOCK_F = 32
+BLOCK_G = 32
+NUM_WARPS = 8
+NUM_STAGES = 2
+TILE_NAMES = 32  # names of one step over the classes; twice as many spill
 BLOCK = 1024
 
 
@@ -36,30 +39,29 @@ def label_heads(
     feat = voxel_feats.shape[1]
     classes = tables.is_base.shape[0]
     names = tables.text.shape[0] // classes
-    raw_norm, fused_square = _measure_voxels(voxel_feats, tables)
     half = F.linear(mask_embed.float(), tables.mask_weight, tables.mask_bias)  # [Q, E]
     clip = F.normalize(mask_embed_clip.float(), dim=-1)
     is_base = tables.is_base
     mixed = is_base.any() & (~is_base).any()
     n = point_to_voxel.shape[0]
     side = torch.empty(n, dtype=torch.uint8, device=voxel_feats.device)
-    block_c = max(1, min(TILE_NAMES // names, triton.next_power_of_2(classes)))
-    kernel.label_points_kernel[(triton.cdiv(n, BLOCK_N),)](
+    block_n = block_size(BLOCK_N, interpreted=512)
+    kernel.label_points_kernel[(triton.cdiv(n, block_n),)](
         voxel_feats_ptr=voxel_feats,
         stride_m=voxel_feats.stride(0),
         stride_f=voxel_feats.stride(1),
         point_to_voxel_ptr=point_to_voxel,
         point_query_ptr=point_query,
         base_prob_ptr=base_prob,
-        raw_norm_ptr=raw_norm,
-        fused_square_ptr=fused_square,
+        raw_square_ptr=_measure_voxels(voxel_feats, tables.raw_norm_split, tables.raw_norm_bias),
+        fused_square_ptr=_measure_voxels(
+            voxel_feats, tables.fused_norm_split, tables.fused_norm_bias
+        ),
         cross_weight_ptr=half @ tables.point_weight,
         cross_bias_ptr=half @ tables.point_bias,
         half_square_ptr=half.square().sum(1),
-        raw_text_ptr=tables.raw_text,
-        raw_bias_ptr=tables.raw_bias,
-        fused_text_ptr=tables.fused_text,
-        fused_bias_ptr=tables.fused_bias,
+        text_ptr=tables.both_text,
+        text_bias_ptr=tables.both_bias,
         half_text_ptr=half @ tables.text.T,
         clip_cosine_ptr=best_name(clip @ tables.text.T, tables).contiguous(),
         is_base_ptr=is_base.view(torch.uint8),
@@ -73,39 +75,41 @@ def label_heads(
         score_ptr=score,
         side_ptr=side,
         NAMES=names,
-        BLOCK_N=BLOCK_N,
-        BLOCK_C=max(block_c, triton.cdiv(16, names)),
+        BLOCK_N=block_n,
+        BLOCK_C=max(1, TILE_NAMES // names),
         BLOCK_F=BLOCK_F,
+        num_warps=NUM_WARPS,
+        num_stages=NUM_STAGES,
     )
     return side
 
 
 def _measure_voxels(
-    voxel_feats: torch.Tensor, tables: LabelTables
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Length of the 3D feature and squared length of the fuser's 3D half, [M] each."""
+    voxel_feats: torch.Tensor,  # [M, F]
+    weight: torch.Tensor,  # [2, G, F]
+    bias: torch.Tensor,  # [G]
+) -> torch.Tensor:
+    """Squared length of weight @ x + bias of each voxel, of x where G = 0; [M] float32."""
     voxels, feat = voxel_feats.shape
-    raw_norm = torch.empty(voxels, dtype=torch.float32, device=voxel_feats.device)
-    fused_square = torch.empty_like(raw_norm)
-    kernel.measure_voxels_kernel[(triton.cdiv(voxels, BLOCK_M),)](
+    square = torch.empty(voxels, dtype=torch.float32, device=voxel_feats.device)
+    block_m = block_size(BLOCK_M, interpreted=512)
+    kernel.measure_voxels_kernel[(triton.cdiv(voxels, block_m),)](
         voxel_feats_ptr=voxel_feats,
         stride_m=voxel_feats.stride(0),
         stride_f=voxel_feats.stride(1),
-        raw_weight_ptr=tables.raw_norm_weight,
-        raw_bias_ptr=tables.raw_norm_bias,
-        fused_weight_ptr=tables.fused_norm_weight,
-        fused_bias_ptr=tables.fused_norm_bias,
+        weight_ptr=weight,
+        bias_ptr=bias,
         voxels=voxels,
         feat=feat,
-        raw_rows=tables.raw_norm_weight.shape[0],
-        fused_rows=tables.fused_norm_weight.shape[0],
-        raw_norm_ptr=raw_norm,
-        fused_square_ptr=fused_square,
-        BLOCK_M=BLOCK_M,
+        rows=weight.shape[1],
+        square_ptr=square,
+        BLOCK_M=block_m,
         BLOCK_G=BLOCK_G,
         BLOCK_F=BLOCK_F,
+        num_warps=NUM_WARPS,
+        num_stages=NUM_STAGES,
     )
-    return raw_norm, fused_square
+    return square
 
 
 def label_two_d(

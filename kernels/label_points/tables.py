@@ -45,6 +45,11 @@ class LabelTables(NamedTuple):
     point_weight: torch.Tensor  # [E, F] the fuser's half for 3D features, after the projection
     point_bias: torch.Tensor  # [E]
     constants: torch.Tensor  # [4] logit_scale, base_ratio, novel_ratio, binary_threshold
+    # for the GPU, cut into what tf32 holds and the rest, [2, ..]
+    both_text: torch.Tensor  # [2, C * S * 2, F] raw_text and fused_text, row by row
+    both_bias: torch.Tensor  # [C * S * 2]
+    raw_norm_split: torch.Tensor  # [2, G, F]
+    fused_norm_split: torch.Tensor  # [2, G, F]
 
 
 def build_label_tables(
@@ -96,13 +101,15 @@ def build_label_tables(
     fused_weight, fused_shift = point_weight @ weight, point_weight @ bias
     raw_norm = (weight[:0], bias[:0]) if identity else _norm_factor(weight, bias)
     fused_norm = _norm_factor(fused_weight, fused_shift)
+    raw_text, raw_bias = text @ weight, text @ bias
+    fused_text, fused_bias = text @ fused_weight, text @ fused_shift
     tables = (
         text,
         is_base,
-        text @ weight,
-        text @ bias,
-        text @ fused_weight,
-        text @ fused_shift,
+        raw_text,
+        raw_bias,
+        fused_text,
+        fused_bias,
         *raw_norm,
         *fused_norm,
         mask_weight,
@@ -110,10 +117,29 @@ def build_label_tables(
         fused_weight,
         fused_shift,
         torch.tensor([float(logit_scale), base_ratio, novel_ratio, binary_threshold]).to(text),
+        split_tf32(torch.stack([raw_text, fused_text], dim=1).flatten(0, 1)),
+        torch.stack([raw_bias, fused_bias], dim=1).flatten(),
+        split_tf32(raw_norm[0]),
+        split_tf32(fused_norm[0]),
     )
     return LabelTables(
         *(t.contiguous() if t.dtype == torch.bool else t.float().contiguous() for t in tables)
     )
+
+
+def split_tf32(values: torch.Tensor) -> torch.Tensor:
+    """Values rounded to the 10 fraction bits of tf32, and the float32 rest, rounded alike.
+
+    Returns:
+        [2, ..] float32 whose sum is within 2^-22 of the values.
+    """
+    values = values.float()
+    high = _round_tf32(values)
+    return torch.stack([high, _round_tf32(values - high)])
+
+
+def _round_tf32(values: torch.Tensor) -> torch.Tensor:
+    return ((values.contiguous().view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
 
 
 def _norm_factor(weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,10 @@ from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
 from xmask3d_rt.kernels.dispatch import define_backward, define_op, interprets_triton
 from xmask3d_rt.kernels.mask_pool.reference import EPSILON, mask_pool_reference
 
-BLOCK_C = 128
-BLOCK_L = 64
+BLOCK_C = 64
+BLOCK_L = 32
+NUM_WARPS = 8
+NUM_STAGES = 2  # three spill on sm_120
 TARGET_PROGRAMS = 264  # two for each of an H100's 132 multiprocessors
 
 
@@ -86,7 +88,8 @@ def _mask_pool_triton(features: torch.Tensor, mask_logits: torch.Tensor) -> torc
         BLOCK_C=BLOCK_C,
         BLOCK_L=BLOCK_L,
         UPCAST=interprets_triton(),
-        num_warps=8,
+        num_warps=NUM_WARPS,
+        num_stages=NUM_STAGES,
     )
     kernel.finish_pool_kernel[(batch * queries, triton.cdiv(channels, BLOCK_C))](
         sums_ptr=sums,

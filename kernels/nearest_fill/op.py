@@ -3,12 +3,12 @@
 import torch
 
 from xmask3d_rt.kernels.checks import check_bool, check_device, check_float, check_shape
-from xmask3d_rt.kernels.dispatch import define_op
+from xmask3d_rt.kernels.dispatch import block_size, define_op
 from xmask3d_rt.kernels.nearest_fill.reference import nearest_fill_reference
 
 LEVELS = 16  # as in kernel.py
 POINTS_PER_CELL = 2  # mean of known points in an occupied cell of the finest level searched
-BLOCK_KEYS = 1024
+BLOCK_KEYS = 512
 BLOCK_TARGETS = 64
 
 
@@ -50,7 +50,8 @@ def _nearest_fill_triton(points: torch.Tensor, known: torch.Tensor) -> torch.Ten
     nearest = _nearest_fill_fake(points, known)
     if not n:
         return nearest
-    blocks = (triton.cdiv(n, BLOCK_KEYS),)
+    block = block_size(BLOCK_KEYS)
+    blocks = (triton.cdiv(n, block),)
     frame = _grid_frame(points)
     keys = torch.empty_like(nearest)
     kernel.cell_keys_kernel[blocks](
@@ -61,18 +62,19 @@ def _nearest_fill_triton(points: torch.Tensor, known: torch.Tensor) -> torch.Ten
         stride_n=points.stride(0),
         stride_c=points.stride(1),
         keys_ptr=keys,
-        BLOCK=BLOCK_KEYS,
+        BLOCK=block,
         enable_fp_fusion=False,
     )
     keys, order = keys.sort()
     known_count = known.sum().view(1)
     changes = torch.zeros(LEVELS, dtype=torch.int32, device=points.device)
     kernel.count_cells_kernel[blocks](
-        sorted_keys_ptr=keys, known_count_ptr=known_count, counts_ptr=changes, BLOCK=BLOCK_KEYS
+        sorted_keys_ptr=keys, known_count_ptr=known_count, counts_ptr=changes, BLOCK=block
     )
     cells = changes + 1  # [LEVELS] occupied by known points
     first_level = (known_count < POINTS_PER_CELL * cells).sum().view(1)
-    kernel.nearest_kernel[(triton.cdiv(n, BLOCK_TARGETS),)](
+    block = block_size(BLOCK_TARGETS)
+    kernel.nearest_kernel[(triton.cdiv(n, block),)](
         sorted_points_ptr=points[order].contiguous(),
         sorted_keys_ptr=keys,
         order_ptr=order,
@@ -82,7 +84,7 @@ def _nearest_fill_triton(points: torch.Tensor, known: torch.Tensor) -> torch.Ten
         n=n,
         search_steps=n.bit_length(),
         nearest_ptr=nearest,
-        BLOCK=BLOCK_TARGETS,
+        BLOCK=block,
         num_warps=1,
         enable_fp_fusion=False,  # a fused multiply-add would break ties unlike the reference
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
-from xmask3d_rt.kernels.dispatch import define_op
+from xmask3d_rt.kernels.dispatch import block_size, define_op
 from xmask3d_rt.kernels.project_view.reference import project_view_reference
 
-BLOCK = 1024
+BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def _project_view_triton(
     )
     if not n:
         return row, col, visible, indices, count.zero_()
-    blocks = triton.cdiv(n, BLOCK)
+    block = block_size(BLOCK)
+    blocks = triton.cdiv(n, block)
     block_count = torch.empty(blocks, dtype=torch.int64, device=points.device)
     kernel.project_kernel[(blocks,)](
         points_ptr=points,
@@ -154,7 +155,7 @@ def _project_view_triton(
         visible_ptr=visible.view(torch.uint8),
         block_count_ptr=block_count,
         HAS_DEPTH=depth is not None,
-        BLOCK=BLOCK,
+        BLOCK=block,
         enable_fp_fusion=False,  # a fused multiply-add would round unlike the reference
     )
     block_end = block_count.cumsum(0)
@@ -164,7 +165,7 @@ def _project_view_triton(
         n=n,
         blocks=blocks,
         indices_ptr=indices,
-        BLOCK=BLOCK,
+        BLOCK=block,
     )
     return row, col, visible, indices, block_end[-1:]
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
-from xmask3d_rt.kernels.dispatch import define_op
+from xmask3d_rt.kernels.dispatch import block_size, define_op
 from xmask3d_rt.kernels.vote.reference import finish_votes_reference, vote_reference
 
-BLOCK = 1024
+BLOCK = 512
 
 
 class SceneVotes(NamedTuple):
@@ -123,7 +123,8 @@ def _vote_triton(
 
     n = indices.shape[0]
     if n:
-        kernel.vote_kernel[(triton.cdiv(n, BLOCK),)](
+        block = block_size(BLOCK)
+        kernel.vote_kernel[(triton.cdiv(n, block),)](
             indices_ptr=indices.contiguous(),
             labels_ptr=labels.contiguous(),
             scores_ptr=scores.contiguous(),
@@ -132,12 +133,18 @@ def _vote_triton(
             counts_ptr=counts,
             score_sums_ptr=score_sums,
             coverage_ptr=coverage,
-            BLOCK=BLOCK,
+            BLOCK=block,
         )
 
 
 def _vote_fake(counts, score_sums, coverage, indices, labels, scores) -> None:
     return None
+
+
+def finish_blocks(classes: int) -> tuple[int, int]:
+    """Points and classes of one tile of the arg-max: 1,024 counts in all."""
+    block_c = min(64, 1 << (classes - 1).bit_length())
+    return 1024 // block_c, block_c
 
 
 def _finish_votes_triton(
@@ -153,8 +160,8 @@ def _finish_votes_triton(
     n, classes = counts.shape
     label, score = _finish_votes_fake(counts, score_sums, coverage, nearest)
     if n:
-        block_c = min(64, triton.next_power_of_2(classes))
-        block_n = max(16, BLOCK * 4 // block_c)
+        block_n, block_c = finish_blocks(classes)
+        block_n = block_size(block_n)
         kernel.finish_votes_kernel[(triton.cdiv(n, block_n),)](
             counts_ptr=counts,
             score_sums_ptr=score_sums,
