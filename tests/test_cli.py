@@ -17,6 +17,8 @@ from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.manifest import Component, Manifest, Parity, WeightSource
 from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
 from xmask3d_rt.result import Result
+from xmask3d_rt.rgbd import load_rgbd
+from xmask3d_rt.scene import View
 
 XYZ = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 K = np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])
@@ -256,6 +258,69 @@ def test_doctor():
     for word in ("processor", "torch", "openvino", "backends", "tensorrt_rtx"):
         assert word in outcome.stdout, word
     assert json.loads(run("doctor", "--json").stdout)["system"]["python"]
+
+
+@pytest.fixture
+def placed(monkeypatch, room):
+    """Stands in for the placing of cameras: two views, and what was asked for."""
+    asked = {}
+
+    def place_views(points, rgb, **options):
+        asked.update(options, points=len(points))
+        rows, cols = options["size"]
+        k = np.array([[cols, 0, cols / 2], [0, cols, rows / 2], [0, 0, 1]])
+        image, depth = np.zeros((rows, cols, 3), np.uint8), np.ones((rows, cols), np.float32)
+        return [View(image, depth, k, np.eye(4)) for _ in range(2)]
+
+    module = types.ModuleType("xmask3d_rt.virtual_views")
+    module.place_views = place_views
+    monkeypatch.setitem(sys.modules, "xmask3d_rt.virtual_views", module)
+    return asked
+
+
+def test_render_writes_an_rgbd_folder(room, placed):
+    options = ("--views", 2, "--size", "32x24", "--up", "0,-1,0.5", "--seed", 3)
+    outcome = run("render", room / "scene.npz", "--out", room / "views", *options)
+    assert outcome.exit_code == 0, outcome.output
+    assert "wrote 2 views to" in outcome.stdout
+    up = [0.0, -1.0, 0.5]
+    assert placed == {"up": up, "count": 2, "seed": 3, "size": (24, 32), "points": 6}
+    assert [view.name for view in load_rgbd(room / "views")] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--size", "640"), "--size must be 2 numbers such as 1x1, got '640'"),
+        (("--up", "0,0,up"), "--up must be 3 numbers such as 1,1,1, got '0,0,up'"),
+    ],
+)
+def test_bad_render_options_rejected(room, placed, option, message):
+    outcome = run("render", room / "scene.npz", "--out", room / "views", *option)
+    assert outcome.exit_code == 2
+    assert outcome.stderr == f"error: {message}\n"
+
+
+def test_render_needs_colours(room, placed):
+    np.save(room / "bare.npy", XYZ)
+    outcome = run("render", room / "bare.npy", "--out", room / "views")
+    assert outcome.exit_code == 2
+    assert "render: the cloud has no colours" in outcome.stderr
+
+
+@pytest.mark.parametrize("command", ["build", "verify"])
+def test_forwarded_commands_keep_their_own_options(command):
+    outcome = run(command, "--help")
+    assert outcome.exit_code == 0
+    assert "--preset" in outcome.stdout
+    assert f"xmask3d {command}" in outcome.stdout
+    assert run(command, "--nonsense").exit_code == 2
+
+
+def test_build_errors_are_one_line():
+    outcome = run("build", "--preset", "b15n4", "--out", "/nowhere/never")
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith("error: preset b15n4 needs --checkpoint")
 
 
 def test_version_and_help():

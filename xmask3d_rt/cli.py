@@ -1,4 +1,4 @@
-"""The command line: `xmask3d build | segment | info | doctor | demo | render | weights`.
+"""The command line: `xmask3d build | segment | info | doctor | demo | render | verify | weights`.
 
 Imports that take time lie inside the commands, so that `xmask3d --help` answers at once. Exit
 codes: 0 done, 1 an export that fails verification, 2 wrong input or a missing piece (one line on
@@ -20,6 +20,8 @@ EXIT_MISMATCH = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPT = 130
 INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
+# Options and help are those of a script in export/, which imports torch.
+FORWARD = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 logger = logging.getLogger("xmask3d_rt")
 out = Console()
@@ -180,17 +182,18 @@ def doctor(as_json: JsonOption = False) -> None:
         cli_output.print_diagnosis(out, diagnosis)
 
 
-@app.command(
-    # Options and help are those of export/build_engines.py, which imports torch.
-    context_settings={
-        "ignore_unknown_options": True,
-        "allow_extra_args": True,
-        "help_option_names": [],
-    }
-)
+@app.command(context_settings=FORWARD)
 def build(ctx: typer.Context) -> None:
     """Build engines: a preset with synthetic weights, or from weight files."""
     run_build(ctx.args)
+
+
+@app.command(context_settings=FORWARD)
+def verify(ctx: typer.Context) -> None:
+    """Compare the model or built engines with recorded reference cases."""
+    from xmask3d_rt.export.verify import app as verify_app
+
+    run_app(verify_app, "xmask3d verify", ctx.args)
 
 
 @app.command()
@@ -225,13 +228,58 @@ def demo(
     cli_output.warn_synthetic(err, segmenter.manifest)
 
 
+@app.command()
+def render(
+    scene: SceneArgument,
+    folder: Annotated[Path, typer.Option("--out", help="RGB-D folder to write.")],
+    views: Annotated[int, typer.Option(min=1, help="Number of cameras.")] = 8,
+    size: Annotated[str, typer.Option(help="Columns x rows of the images.")] = "640x480",
+    up: Annotated[
+        str | None, typer.Option(help="Direction away from the floor, as x,y,z; else estimated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other cameras.")] = 0,
+) -> None:
+    """Place cameras inside a coloured cloud and write what they see as an RGB-D folder."""
+    from xmask3d_rt.rgbd_writer import write_rgbd
+    from xmask3d_rt.scene import PointCloud
+    from xmask3d_rt.virtual_views import place_views
+
+    columns, rows = (int(part) for part in split_numbers(size, "x", 2, "--size"))
+    direction = None if up is None else split_numbers(up, ",", 3, "--up")
+    cloud = PointCloud.load(scene)
+    rgb = cloud.require_rgb("render")
+    placed = place_views(cloud.xyz, rgb, up=direction, count=views, seed=seed, size=(rows, columns))
+    out.print(f"wrote {len(placed)} views to {write_rgbd(placed, folder)}", markup=False)
+
+
 def run_build(args: list[str]) -> None:
-    """Run `export/build_engines.py` in this process; its errors are handled like any other."""
+    """Run `export/build_engines.py` in this process."""
     from xmask3d_rt.export.build_engines import app as build_app
 
-    code = build_app(args=args, prog_name="xmask3d build", standalone_mode=False)
+    run_app(build_app, "xmask3d build", args)
+
+
+def run_app(command: typer.Typer, name: str, args: list[str]) -> None:
+    """Run another typer command in this process; its errors are handled like any other."""
+    code = command(args=args, prog_name=name, standalone_mode=False)
     if code:
         raise typer.Exit(code)
+
+
+def split_numbers(text: str, separator: str, count: int, option: str) -> list[float]:
+    """The numbers of an option such as 640x480 or 0,0,1.
+
+    Raises:
+        ValueError: another count, or words that are not numbers.
+    """
+    example = separator.join("1" * count)
+    try:
+        numbers = [float(part) for part in text.lower().split(separator)]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise ValueError(f"{option} must be {count} numbers such as {example}, got {text!r}")
+    return numbers
 
 
 @weights_app.command("inspect")
