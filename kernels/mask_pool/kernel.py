@@ -4,7 +4,8 @@ pooled[b, q, c] = sum_l [logit[b, q, l] > 0] * feature[b, l, c] / (count[b, q] +
 
 A mask entry is exactly 0 or 1 in every float format, so float32 features need two tf32 products
 for float32 accuracy, where two rounded factors would need three. The places l are split over
-programs; their float32 partial sums are added in a fixed order, so the result does not depend on scheduling.
+programs; their float32 partial sums are added in a fixed order, so the result does not depend
+on scheduling.
 
 Source: ODISE, MaskPooling (odise/modeling/meta_arch/odise.py).
 """
