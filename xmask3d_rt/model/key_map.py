@@ -45,6 +45,7 @@ class Transform(StrEnum):
     IDENTITY = "identity"
     CONCAT = "concat"  # along the first axis, equal parts
     SQUEEZE = "squeeze"  # 1×1 convolution [C, C, 1, 1] to matrix [C, C]
+    TRANSPOSE = "transpose"  # matrix of a linear layer, used as x @ W
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Source:
                 return [(first // len(self.keys), *rest)] * len(self.keys)
             case Transform.SQUEEZE:
                 return [(first, *rest, 1, 1)]
+            case Transform.TRANSPOSE:
+                return [(*rest, first)]
             case _:
                 return [tuple(shape)]
 
@@ -73,6 +76,8 @@ class Source:
                 return torch.cat(list(tensors))
             case Transform.SQUEEZE:
                 return tensors[0].flatten(1)
+            case Transform.TRANSPOSE:
+                return tensors[0].T
             case _:
                 return tensors[0]
 
@@ -202,8 +207,8 @@ def map_vae(name: str) -> Source:
     return _sd(f"{prefix}{side}.{number}.{part}.{rest}")
 
 
-# open_clip's names of a block, and Hugging Face's
-HF_BLOCK = (
+# open_clip's names, and Hugging Face's
+_HF_BLOCK = (
     ("ln_1", "layer_norm1"),
     ("attn.out_proj", "self_attn.out_proj"),
     ("ln_2", "layer_norm2"),
@@ -215,32 +220,56 @@ _HF_TEXT = (
     ("positional_embedding", "embeddings.position_embedding.weight"),
     ("ln_final", "final_layer_norm"),
 )
+_HF_VISION = (
+    ("conv1", "embeddings.patch_embedding"),
+    ("class_embedding", "embeddings.class_embedding"),
+    ("positional_embedding", "embeddings.position_embedding.weight"),
+    ("ln_pre", "pre_layrnorm"),  # so spelt
+    ("ln_post", "post_layernorm"),
+)
 _TEXT_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
-
-
-def hf_transformer_keys(name: str, ends: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Hugging Face's key, or the three of packed projections, for an open_clip tensor name.
-
-    Args:
-        name: below `transformer.…` or one of the tower's ends, e.g. `ln_final.bias`.
-        ends: (open_clip, Hugging Face) names outside the blocks.
-    """
-    if (match := _TEXT_BLOCK.fullmatch(name)) is None:
-        return (_rename(name, ends),)
-    number, rest = match.groups()
-    layer = f"encoder.layers.{number}."
-    if rest.startswith("attn.in_proj_"):
-        kind = rest.removeprefix("attn.in_proj_")
-        return tuple(f"{layer}self_attn.{part}_proj.{kind}" for part in "qkv")
-    return (layer + _rename(rest, HF_BLOCK),)
+_SD_TEXT = "cond_stage_model.transformer.text_model."
 
 
 def map_sd_text(name: str) -> Source:
     """Source of a tensor of Stable Diffusion's text transformer."""
-    keys = hf_transformer_keys(name, _HF_TEXT)
-    prefix = "cond_stage_model.transformer.text_model."
-    transform = Transform.CONCAT if len(keys) > 1 else Transform.IDENTITY
-    return _sd(*(prefix + key for key in keys), transform=transform)
+    return _hf_transformer("sd", _SD_TEXT, name, _HF_TEXT)
+
+
+def map_hf_clip(name: str) -> Source:
+    """Source of a tensor of `Clip` in a file of Hugging Face's CLIPModel."""
+    if name == "logit_scale":
+        return Source("clip", (name,))
+    if name == "text_projection":
+        return Source("clip", ("text_projection.weight",), Transform.TRANSPOSE)
+    if name == "visual.proj":
+        return Source("clip", ("visual_projection.weight",), Transform.TRANSPOSE)
+    if name.startswith("visual."):
+        inner = name.removeprefix("visual.")
+        return _hf_transformer("clip", "vision_model.", inner, _HF_VISION)
+    return _hf_transformer("clip", "text_model.", name, _HF_TEXT)
+
+
+def _hf_transformer(
+    namespace: str, prefix: str, name: str, ends: Sequence[tuple[str, str]]
+) -> Source:
+    """Hugging Face's key of a tensor of a tower, or the three keys of packed projections.
+
+    Args:
+        namespace: of the result.
+        prefix: of its keys.
+        name: open_clip's name within the tower.
+        ends: (open_clip's, Hugging Face's) names outside the blocks.
+    """
+    if (match := _TEXT_BLOCK.fullmatch(name)) is None:
+        return Source(namespace, (prefix + _rename(name, ends),))
+    number, rest = match.groups()
+    layer = f"{prefix}encoder.layers.{number}."
+    if rest.startswith("attn.in_proj_"):
+        kind = rest.removeprefix("attn.in_proj_")
+        keys = tuple(f"{layer}self_attn.{part}_proj.{kind}" for part in "qkv")
+        return Source(namespace, keys, Transform.CONCAT)
+    return Source(namespace, (layer + _rename(rest, _HF_BLOCK),))
 
 
 def _sd(*keys: str, transform: Transform = Transform.IDENTITY) -> Source:

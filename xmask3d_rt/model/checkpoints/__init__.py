@@ -1,0 +1,14 @@
+"""Weight files: opening, checking, converting, loading.
+
+    load_checkpoints(model, xmask3d=..., sd=..., clip=..., cache_dir=...)
+    inspect_weights(path)
+
+One file per step: containers.py and torchscript.py read single files into lazy tensors,
+layouts.py knows the kinds, weight_file.py opens files and folders, matching.py compares them
+with a model, converted.py keeps copies, loading.py and report.py are the two uses.
+"""
+
+from xmask3d_rt.model.checkpoints.loading import LoadedWeights, load_checkpoints
+from xmask3d_rt.model.checkpoints.report import WeightReport, inspect_weights
+
+__all__ = ["LoadedWeights", "WeightReport", "inspect_weights", "load_checkpoints"]
