@@ -110,7 +110,7 @@ def accurate_group_norm(module: nn.Module) -> Iterator[None]:
                 return original(x)
             return group_norm_in_two_sums(x, layer)
 
-        layer.forward = forward  # type: ignore[method-assign]
+        layer.forward = forward  # type: ignore[assignment,method-assign]
 
     try:
         for layer in layers:
