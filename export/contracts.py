@@ -15,7 +15,7 @@ from xmask3d_rt.errors import EngineError
 
 # Engines in the order of a view; then the weights that run outside engines.
 ENGINES = ("vae_encoder", "unet", "vae_decoder", "mask_head", "mask_clip", "text_encoder")
-PLAIN = ("heads",)
+PLAIN = ("point_encoder", "binary_head", "heads")
 COMPONENTS = (*ENGINES, *PLAIN)
 
 BATCH = AxisRange(1, 1, 1)

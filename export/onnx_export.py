@@ -59,11 +59,21 @@ def export_onnx(
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise EngineError(f"{contract.name}: cannot be exported to ONNX: {error}") from error
+        cause = _root_cause(error)
+        raise EngineError(
+            f"{contract.name}: cannot be exported to ONNX: {type(cause).__name__}: {cause}"
+        ) from error
     if program is None:
         raise EngineError(f"{contract.name}: the ONNX exporter returned no program")
     program.save(str(path), external_data=_weight_bytes(module) > EXTERNAL_DATA_BYTES)
     return path
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """What the exporter's report of several pages began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _weight_bytes(module: nn.Module) -> int:

@@ -1,5 +1,6 @@
 """The components that run outside engines, as safetensors: small heads and both sparse nets."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xmask3d_rt.config import ModelConfig, Precision
+from xmask3d_rt.config import ModelConfig, Precision, SparseUNetConfig
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.heads import HEAD_TENSORS
 from xmask3d_rt.engines.manifest import Component, Parity
+from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.errors import CheckpointError, ExportMismatch
+from xmask3d_rt.export.components import load_weights, skip_initialization
+from xmask3d_rt.export.validation import SEED, relative_error
 from xmask3d_rt.export.weights import Weights
+from xmask3d_rt.kernels import build_unet_maps
+from xmask3d_rt.model.sparse_unet import MinkUNet
 
 Report = Callable[[str], None]
 _MASK_EMBED = "sem_seg_head.predictor.post_mask_embed"
@@ -28,9 +34,16 @@ class PlainContract:
     sources: tuple[str, ...]
 
 
+_SPARSE_CODE = ("xmask3d_rt.engines.sparse_unet", "xmask3d_rt.model.sparse_unet")
 PLAIN_CONTRACTS = {
+    "point_encoder": PlainContract("point_encoder", ("xmask3d",), _SPARSE_CODE),
+    "binary_head": PlainContract("binary_head", ("xmask3d",), _SPARSE_CODE),
     "heads": PlainContract("heads", ("xmask3d",), ("xmask3d_rt.engines.heads",)),
 }
+# Name of each sparse net in the whole model.
+_SPARSE_PREFIX = {"point_encoder": "pc_decoder.encoder.", "binary_head": "pc_binary_head.encoder."}
+_SPARSE_TOLERANCE = 5e-6
+_CHECK_VOXELS = 2000
 
 
 def head_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -74,8 +87,12 @@ def build_plain(
         CheckpointError: a weight is missing or has another shape.
         ExportMismatch: what was written does not read back the same.
     """
-    report("weights")
-    parity = _write_heads(config, weights, path)
+    if name == "heads":
+        report("weights")
+        parity = _write_heads(config, weights, path)
+    else:
+        parity = _write_sparse_net(name, config, weights, path, report)
+    path.chmod(0o644)  # safetensors writes for the owner alone
     report("hash")
     return Component(
         name=name,
@@ -93,12 +110,50 @@ def _write_heads(config: ModelConfig, weights: Weights, path: Path) -> Parity:
     shapes = head_shapes(config)
     tensors = {name: read_tensor(weights, name, shapes[name]) for name in HEAD_TENSORS}
     save_file(tensors, path)
-    path.chmod(0o644)  # safetensors writes for the owner alone
     written = load_file(path)
     different = [name for name, tensor in tensors.items() if not torch.equal(written[name], tensor)]
     if different:
         raise ExportMismatch(f"heads: {different[0]} does not read back as written")
     return Parity("weights, exactly", tolerances={"tensors": 0.0}, errors={"tensors": 0.0})
+
+
+def _write_sparse_net(
+    name: str, config: ModelConfig, weights: Weights, path: Path, report: Report
+) -> Parity:
+    """Fold BatchNorm into the convolutions and compare with the module on a random cloud."""
+    report("weights")
+    shape: SparseUNetConfig = getattr(config, name)
+    with skip_initialization():
+        module = MinkUNet(shape)
+    prefix = _SPARSE_PREFIX[name]
+    load_weights(module, weights, lambda key: prefix + key)
+    report("fold")
+    save_file(fold_sparse_unet(module.state_dict()), path)
+    report("check")
+    coords = make_voxels(_CHECK_VOXELS)
+    maps = build_unet_maps(coords)
+    generator = torch.Generator().manual_seed(SEED)
+    feats = 2 * torch.rand(len(coords), shape.in_channels, generator=generator) - 1
+    with torch.no_grad():
+        expected = module.eval()(feats, maps)
+        found = FoldedSparseUNet.load(path)(feats, maps)
+    names = ("bottleneck", "output")
+    errors = {n: relative_error(f, e) for n, f, e in zip(names, found, expected, strict=True)}
+    worst = max(errors, key=lambda key: errors[key])
+    if not errors[worst] <= _SPARSE_TOLERANCE:
+        raise ExportMismatch(
+            f"{name}: {worst} of the folded net differs from the torch module by "
+            f"{errors[worst]:.2e} (relative L2), allowed is {_SPARSE_TOLERANCE:.0e}"
+        )
+    return Parity("torch module, fp32", dict.fromkeys(names, _SPARSE_TOLERANCE), errors)
+
+
+def make_voxels(count: int) -> Tensor:
+    """About `count` distinct voxels [M, 4] (batch 0, x, y, z) on a wavy surface."""
+    side = math.isqrt(count)
+    x, y = (axis.flatten() for axis in torch.meshgrid(*2 * [torch.arange(side)], indexing="ij"))
+    z = (6 * (torch.sin(x / 5) + torch.cos(y / 7)) + 12).long()
+    return torch.stack([torch.zeros_like(x), x, y, z], dim=1).int()
 
 
 def read_tensor(weights: Weights, name: str, shape: tuple[int, ...]) -> Tensor:
