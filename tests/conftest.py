@@ -1,18 +1,23 @@
 """Settings of the whole suite."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
-# Each xdist worker keeps to one thread: workers that all take every core spend their time
-# waiting for each other (9 minutes in place of half a minute on a loaded machine).
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One thread per process, except for the full-size tests.
+
+    Small operators that all take every core spend their time waiting for each other: with two
+    workers on a loaded machine the suite took 9 minutes in place of one.
+    """
+    if config.option.markexpr != "full":
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +26,27 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the reference data in ../shared, which is not part of the package")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_engines() -> Path:
+    """An engine directory of the tiny preset: ONNX Runtime, fp32, synthetic weights.
+
+    Kept between runs and shared by the workers; a build does only what its fingerprints ask for.
+    """
+    from xmask3d_rt.config import get_preset
+    from xmask3d_rt.export.build import build_engines
+    from xmask3d_rt.export.weights import SyntheticWeights
+
+    out = ROOT / ".pytest_cache" / "engines-tiny"
+    out.parent.mkdir(exist_ok=True)
+    with FileLock(f"{out}.lock"):
+        build_engines(
+            out,
+            get_preset("tiny"),
+            SyntheticWeights(),
+            backend="onnxruntime",
+            precision="fp32",
+            device="cpu",
+        )
+    return out

@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 Observer = Callable[[str, ProjectedView, PointLabels], None]
 HEADS = ("fused", "2d", "3d")
+NO_VIEWS = "none"
 
 
 class Segmenter:
@@ -115,8 +116,8 @@ class Segmenter:
                 with `__dlpack__` or `__cuda_array_interface__`; a `PointCloud`; a path.
             classes: names, or lists of names per class (synonyms); a benchmark name such as
                 "scannet20" is one, too.
-            views: `View` objects, or the path of an RGB-D folder. None labels by the 3D head
-                alone, which loses many of the classes without training labels.
+            views: `View` objects, or the path of an RGB-D folder. None or "none" labels by the
+                3D head alone, which loses many of the classes without training labels.
             progress: called with (views done, views) as the work goes on.
             observe: called with the name, projection and labels of every view that votes.
 
@@ -132,7 +133,8 @@ class Segmenter:
         cloud = as_point_cloud(points)
         class_list = parse_classes(classes)
         cloud.require_rgb()
-        view_list = None if views is None else _list_views(views)
+        without_views = views is None or (isinstance(views, str) and views == NO_VIEWS)
+        view_list = None if without_views else _list_views(views)
         times = StageTimes()
         with torch.inference_mode(), self._lock:
             with times.measure("text"):

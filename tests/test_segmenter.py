@@ -1,0 +1,168 @@
+"""The user's entry point on tiny engines: results, determinism, inputs and errors."""
+
+import dataclasses
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from xmask3d_rt import EngineError, PointCloud, Segmenter, View
+from xmask3d_rt.data.room import generate_room, write_room
+
+CLASSES = ["wall", "floor", ["sofa", "couch"], "potted plant"]
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_engines):
+    return Segmenter(tiny_engines, device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def room():
+    return generate_room(seed=3, views=3, image_size=(120, 160), point_spacing=0.08)
+
+
+@pytest.fixture(scope="module")
+def cloud(room):
+    return PointCloud(room.points, room.rgb)
+
+
+@pytest.fixture(scope="module")
+def result(segmenter, room, cloud):
+    return segmenter.run(cloud, CLASSES, room.views)
+
+
+def test_every_point_gets_a_label(result, cloud):
+    assert len(result) == len(cloud)
+    assert result.labels.dtype == np.int64
+    assert set(np.unique(result.labels)) <= set(range(len(CLASSES)))
+    assert result.scores.min() >= 0
+    assert result.scores.max() <= 1
+    assert set(result.heads) == {"fused", "2d", "3d"}
+    np.testing.assert_array_equal(result.heads["fused"], result.labels)
+    assert result.mode == "views"
+    assert len(result.views) == 3
+    assert 0 < (result.coverage > 0).mean() <= 1
+    assert result.coverage.max() <= 3
+    assert all(seconds > 0 for seconds in result.timings.values())
+
+
+def test_unseen_points_copy_the_nearest_seen_one(result, cloud):
+    unseen = np.flatnonzero(result.coverage == 0)[:20]
+    seen = np.flatnonzero(result.coverage > 0)
+    for point in unseen:
+        distance = np.linalg.norm(
+            cloud.xyz[seen].astype(np.float64) - cloud.xyz[point].astype(np.float64), axis=1
+        )
+        nearest = seen[np.argmin(distance)]
+        assert result.labels[point] == result.labels[nearest]
+        assert result.scores[point] == result.scores[nearest]
+
+
+def test_same_input_same_labels(segmenter, room, cloud, result):
+    again = segmenter.run(cloud, CLASSES, room.views)
+    np.testing.assert_array_equal(again.labels, result.labels)
+    np.testing.assert_array_equal(again.scores, result.scores)
+
+
+def test_arrays_tensors_and_folders_agree(segmenter, room, cloud, result, tmp_path):
+    array = np.concatenate([cloud.xyz, cloud.rgb.astype(np.float32)], axis=1)
+    for points in (array, torch.from_numpy(array)):
+        got = segmenter.run(points, CLASSES, room.views)
+        np.testing.assert_array_equal(got.labels, result.labels)
+    folder = write_room(room, tmp_path / "room")
+    got = segmenter.run(folder / "scene.ply", CLASSES, views=folder)
+    # Colours pass through JPEG, so labels may move a little.
+    assert (got.labels == result.labels).mean() > 0.8
+
+
+def test_trained_classes_alone_are_not_gated(segmenter, room, cloud):
+    got = segmenter.run(cloud, ["wall", "floor"], room.views)
+    assert set(np.unique(got.labels)) <= {0, 1}
+
+
+def test_synonyms_do_not_add_classes(segmenter, cloud):
+    got = segmenter.run(cloud, [["wall", "partition"], "floor"], views="none")
+    assert len(got.classes) == 2
+
+
+def test_without_views_the_3d_head_labels(segmenter, cloud):
+    got = segmenter.run(cloud, CLASSES, views="none")
+    assert got.mode == "3d"
+    assert set(got.heads) == {"3d"}
+    assert "3D head" in got.notes[0]
+    np.testing.assert_array_equal(got.heads["3d"], got.labels)
+    assert (got.coverage == 0).all()
+
+
+def test_progress_and_observer_see_every_view(segmenter, room, cloud):
+    steps, seen = [], []
+    segmenter.run(
+        cloud,
+        CLASSES,
+        room.views,
+        progress=lambda done, total: steps.append((done, total)),
+        observe=lambda name, projected, labels: seen.append((name, len(labels.fused))),
+    )
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert len(seen) == 3
+    assert all(count > 0 for _, count in seen)
+
+
+def test_blind_views_are_skipped_with_a_note(segmenter, room, cloud, caplog):
+    away = np.array(room.views[0].camera_to_world)
+    away[:3, 3] += 1000
+    blind = dataclasses.replace(room.views[0], camera_to_world=away, name="lost")
+    with caplog.at_level(logging.WARNING):
+        got = segmenter.run(cloud, CLASSES, [*room.views, blind])
+    assert "lost" not in got.views
+    assert "'lost' (0)" in got.notes[0]
+    assert "lost" in caplog.text
+    with pytest.raises(ValueError, match="no view sees 100 points or more"):
+        segmenter.run(cloud, CLASSES, [blind])
+
+
+def test_saved_result_holds_the_labels(result, tmp_path):
+    path = result.save(tmp_path / "out.json")
+    rows = json.loads(path.read_text())["classes"]
+    assert [row["points"] for row in rows] == np.bincount(result.labels, minlength=4).tolist()
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (np.zeros((10, 4)), r"\[N, 3\] or \[N, 6\], got \[10, 4\]"),
+        (np.zeros((0, 6)), "empty"),
+        (np.zeros((10, 3)), "no colours"),
+        (np.full((10, 6), np.nan), "NaN"),
+    ],
+)
+def test_bad_points_rejected(segmenter, points, message):
+    with pytest.raises(ValueError, match=message):
+        segmenter.run(points, CLASSES)
+
+
+def test_bad_classes_rejected(segmenter, cloud):
+    with pytest.raises(ValueError, match="no classes"):
+        segmenter.run(cloud, [])
+    with pytest.raises(ValueError, match="duplicate"):
+        segmenter.run(cloud, ["wall", "Wall"])
+
+
+def test_bad_views_rejected(segmenter, room, cloud):
+    with pytest.raises(ValueError, match="views is empty"):
+        segmenter.run(cloud, CLASSES, views=[])
+    with pytest.raises(TypeError, match="must be View objects"):
+        segmenter.run(cloud, CLASSES, views=[room.views[0].read_image()])
+    with pytest.raises(FileNotFoundError, match="no RGB-D folder"):
+        segmenter.run(cloud, CLASSES, views="nowhere")
+    first = room.views[0]
+    with pytest.raises(ValueError, match="singular"):
+        View(first.image, first.depth, first.intrinsics, np.zeros((4, 4)))
+
+
+def test_missing_engines_rejected(tmp_path):
+    with pytest.raises(EngineError, match=r"has no manifest\.json; build engines"):
+        Segmenter(tmp_path)
