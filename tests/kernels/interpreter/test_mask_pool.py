@@ -41,3 +41,8 @@ def test_small_point_counts(n):
     features, mask_logits = torch.randn(n, 5), torch.randn(3, n)
     expected = mask_pool_reference(features[None], mask_logits[None])[0]
     torch.testing.assert_close(mask_pool(features, mask_logits), expected, rtol=1e-5, atol=2e-6)
+
+
+def test_float64_rejected():
+    with pytest.raises(TypeError, match="pass features.float"):
+        mask_pool(torch.zeros(4, 2, dtype=torch.float64), torch.zeros(3, 4))
