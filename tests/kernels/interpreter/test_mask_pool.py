@@ -44,5 +44,5 @@ def test_small_point_counts(n):
 
 
 def test_float64_rejected():
-    with pytest.raises(TypeError, match="pass features.float"):
+    with pytest.raises(TypeError, match=r"pass features\.float"):
         mask_pool(torch.zeros(4, 2, dtype=torch.float64), torch.zeros(3, 4))
