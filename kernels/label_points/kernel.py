@@ -55,14 +55,14 @@ def _square(
     BLOCK_G: tl.constexpr,
     BLOCK_F: tl.constexpr,
 ):
-    """|weight x + bias|^2 of each voxel of the tile, [BLOCK_M]."""
+    """|weight x + bias|^2 of each voxel of the tile, weight upper triangular; [BLOCK_M]."""
     offs_f = tl.arange(0, BLOCK_F)
     square = tl.zeros([BLOCK_M], dtype=tl.float32)
     for start_g in range(0, rows, BLOCK_G):
         offs_g = start_g + tl.arange(0, BLOCK_G)
         mask_g = offs_g < rows
         product = tl.zeros([BLOCK_M, BLOCK_G], dtype=tl.float32)
-        for start_f in range(0, feat, BLOCK_F):
+        for start_f in range(start_g // BLOCK_F * BLOCK_F, feat, BLOCK_F):
             mask_f = offs_f < feat - start_f
             # [BLOCK_M, BLOCK_F]
             x = tl.load(

@@ -7,9 +7,9 @@ c = 0 where no projection is given), t a unit text row, W = [Wm | Wp] and b the 
     fused            = (Wm m + b) + (Wp P x + Wp c)          for a point of mask embedding m
     fused . t        = (Wm m + b) . t + ((Wp P)'t) . x + (Wp c) . t
     |fused|^2        = |Wm m + b|^2 + 2 (Wm m + b) . (Wp P x + Wp c) + |Wp P x + Wp c|^2
-    |A x + a|        = |R [x; 1]|  with the triangular factor R of [A | a] = QR
+    |A x + a|        = |R [x; 1]|  with the upper triangular factor R of [A | a] = QR
 
-so neither y nor the fused feature [E] of a point is ever formed, and the two norms cost
+so neither y nor the fused feature [E] of a point is ever formed, and the two norms cost at most
 (F + 1)^2 products per voxel in place of E * F + E * E.
 """
 
@@ -143,11 +143,9 @@ def _round_tf32(values: torch.Tensor) -> torch.Tensor:
 
 
 def _norm_factor(weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(A, a) of fewest rows with |A x + a| = |weight x + bias| for every x."""
-    if weight.shape[1] + 1 >= weight.shape[0]:
-        return weight, bias
+    """(A, a) with |A x + a| = |weight x + bias| for every x, and A[g, f] = 0 for f < g."""
     stacked = torch.cat([weight, bias[:, None]], dim=1)  # [E, F + 1]
-    factor = torch.linalg.qr(stacked, mode="r").R  # [F + 1, F + 1]
+    factor = torch.linalg.qr(stacked, mode="r").R  # [min(E, F + 1), F + 1]
     return factor[:, :-1], factor[:, -1]
 
 

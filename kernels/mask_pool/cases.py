@@ -2,7 +2,7 @@
 
 from xmask3d_rt.kernels.aot import CompileCase
 from xmask3d_rt.kernels.mask_pool import kernel
-from xmask3d_rt.kernels.mask_pool.op import BLOCK_C, BLOCK_L, NUM_STAGES, NUM_WARPS
+from xmask3d_rt.kernels.mask_pool.op import BLOCK_C, BLOCK_L, NUM_WARPS
 
 
 def compile_cases() -> list[CompileCase]:
@@ -44,7 +44,7 @@ def _partial_case(dtype: str, layout: str, block_q: int) -> CompileCase:
         "stride_ml": 1,
         "BLOCK_Q": block_q,
         "BLOCK_C": BLOCK_C,
-        "BLOCK_L": BLOCK_L,
+        "BLOCK_L": BLOCK_L[4 if dtype == "fp32" else 2],
         "UPCAST": False,
     }
     return CompileCase(
@@ -54,5 +54,4 @@ def _partial_case(dtype: str, layout: str, block_q: int) -> CompileCase:
         arguments,
         constants,
         num_warps=NUM_WARPS,
-        num_stages=NUM_STAGES,
     )

@@ -7,9 +7,8 @@ from xmask3d_rt.kernels.dispatch import define_backward, define_op, interprets_t
 from xmask3d_rt.kernels.mask_pool.reference import EPSILON, mask_pool_reference
 
 BLOCK_C = 64
-BLOCK_L = 32
+BLOCK_L = {4: 16, 2: 32}  # by bytes per feature; larger float32 tiles spill
 NUM_WARPS = 8
-NUM_STAGES = 2  # three spill on sm_120
 TARGET_PROGRAMS = 264  # two for each of an H100's 132 multiprocessors
 
 
@@ -29,7 +28,7 @@ def mask_pool(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor
 
     Raises:
         ValueError: shapes that do not match either layout, or tensors on two devices.
-        TypeError: integer features or logits.
+        TypeError: integer features or logits; float64 features on the GPU.
 
     Source: ODISE's MaskPooling with hard masks (odise/modeling/meta_arch/odise.py).
     """
@@ -56,6 +55,11 @@ def _mask_pool_triton(features: torch.Tensor, mask_logits: torch.Tensor) -> torc
 
     from xmask3d_rt.kernels.mask_pool import kernel
 
+    if features.element_size() not in BLOCK_L:
+        raise TypeError(
+            f"mask_pool: on the GPU features must be float16, bfloat16 or float32, "
+            f"got {features.dtype}; pass features.float()"
+        )
     batch, places, channels = features.shape
     queries = mask_logits.shape[1]
     pooled = _mask_pool_fake(features, mask_logits)
@@ -64,7 +68,8 @@ def _mask_pool_triton(features: torch.Tensor, mask_logits: torch.Tensor) -> torc
     block_q = min(64, max(16, triton.next_power_of_2(queries)))
     q_blocks, c_blocks = triton.cdiv(queries, block_q), triton.cdiv(channels, BLOCK_C)
     tiles = q_blocks * c_blocks * batch
-    steps = triton.cdiv(places, BLOCK_L)
+    block_l = BLOCK_L[features.element_size()]
+    steps = triton.cdiv(places, block_l)
     steps_per_split = max(1, triton.cdiv(steps * tiles, TARGET_PROGRAMS))
     splits = triton.cdiv(steps, steps_per_split)
     sums = features.new_empty((splits, batch, queries, channels), dtype=torch.float32)
@@ -86,10 +91,9 @@ def _mask_pool_triton(features: torch.Tensor, mask_logits: torch.Tensor) -> torc
         counts_ptr=counts,
         BLOCK_Q=block_q,
         BLOCK_C=BLOCK_C,
-        BLOCK_L=BLOCK_L,
+        BLOCK_L=block_l,
         UPCAST=interprets_triton(),
         num_warps=NUM_WARPS,
-        num_stages=NUM_STAGES,
     )
     kernel.finish_pool_kernel[(batch * queries, triton.cdiv(channels, BLOCK_C))](
         sums_ptr=sums,

@@ -7,6 +7,8 @@ from scipy.spatial import cKDTree
 FIRST_NEIGHBOURS = 2  # a second neighbour shows whether the first one ties
 GROWTH = 4
 DEDUPLICATE_AT = 32  # more equidistant neighbours than that are nearly always duplicates
+REPEATS = 0.1  # share of coinciding points from which they are removed beforehand
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 CHUNK = 1 << 22  # candidate pairs per tree query, bounds memory
 SLACK = 1 + 1e-12  # distances closer than this are compared in the exact form
 
@@ -36,8 +38,10 @@ def nearest_fill_reference(
     return nearest
 
 
-def _query(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _query(sources: np.ndarray, targets: np.ndarray, distinct: bool = False) -> np.ndarray:
     """Row of `sources` nearest to each target, lowest row on ties."""
+    if not distinct and _repeats_often(sources):
+        return _query_distinct(sources, targets)
     tree = cKDTree(sources, balanced_tree=False, compact_nodes=False)
     found = np.zeros(len(targets), np.int64)
     open_rows = np.arange(len(targets))
@@ -49,14 +53,28 @@ def _query(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
             found[rows] = best
             unresolved.append(rows[~complete])
         open_rows = np.concatenate(unresolved)
-        if len(open_rows) and k >= DEDUPLICATE_AT:
-            unique, first = np.unique(sources, axis=0, return_index=True)
-            if len(unique) < len(sources):
-                order = np.sort(first)  # keeps "lowest row" the same question
-                found[open_rows] = order[_query(sources[order], targets[open_rows])]
-                return found
+        if len(open_rows) and k >= DEDUPLICATE_AT and not distinct:
+            found[open_rows] = _query_distinct(sources, targets[open_rows])
+            break
         k = min(k * GROWTH, len(sources))
     return found
+
+
+def _query_distinct(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The same answer from the first of each set of coinciding points."""
+    _, first = np.unique(sources, axis=0, return_index=True)
+    order = np.sort(first)  # keeps "lowest row" the same question
+    return order[_query(sources[order], targets, distinct=True)]
+
+
+def _repeats_often(sources: np.ndarray) -> bool:
+    """Whether many points coincide, which makes a leaf of the tree as long as their number."""
+    mixed = np.zeros(len(sources), np.uint64)
+    for column in np.ascontiguousarray(sources.T).view(np.uint64):
+        mixed = (mixed ^ column) * HASH_FACTOR
+        mixed ^= mixed >> np.uint64(29)
+    mixed.sort()
+    return int((mixed[1:] == mixed[:-1]).sum()) > len(sources) * REPEATS
 
 
 def _nearest_of(
