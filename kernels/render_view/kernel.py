@@ -186,7 +186,7 @@ def smooth_image_kernel(
     SUBPIXEL: tl.constexpr,
     SMOOTH_DEPTH: tl.constexpr,
 ):
-    """Mean colour of 5 x 5 pixels spread over each pixel's splat, weights (1 4 6 4 1)^2."""
+    """Mean colour of 3 x 3 pixels spread over each pixel's splat, weights (1 2 1)^2."""
     offs_p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)  # [BLOCK_P]
     mask_p = offs_p < height * width
     row = offs_p // width
@@ -203,15 +203,15 @@ def smooth_image_kernel(
     red = tl.zeros([BLOCK_P], dtype=tl.int32)
     green = tl.zeros([BLOCK_P], dtype=tl.int32)
     blue = tl.zeros([BLOCK_P], dtype=tl.int32)
-    for i in range(-2, 3):
-        down = 6 - 2 * i * i + (i * i * (i * i - 1)) // 4  # 6, 4, 1 at 0, 1, 2 steps
-        r = tl.minimum(tl.maximum(row + ((i * radius + SUBPIXEL) >> 5), 0), height - 1)
-        for j in range(-2, 3):
-            right = 6 - 2 * j * j + (j * j * (j * j - 1)) // 4
-            c = tl.minimum(tl.maximum(col + ((j * radius + SUBPIXEL) >> 5), 0), width - 1)
+    for i in range(-1, 2):
+        r = tl.minimum(tl.maximum(row + ((3 * i * radius + 2 * SUBPIXEL) >> 6), 0), height - 1)
+        for j in range(-1, 2):
+            c = tl.minimum(tl.maximum(col + ((3 * j * radius + 2 * SUBPIXEL) >> 6), 0), width - 1)
             source = r * width + c
             near = tl.load(depth_ptr + source, mask=mask_p, other=0.0)  # [BLOCK_P]
-            weight = tl.where((near > 0) & (tl.abs(near - depth) <= reach), down * right, 0)
+            weight = tl.where(
+                (near > 0) & (tl.abs(near - depth) <= reach), (2 - i * i) * (2 - j * j), 0
+            )
             weights += weight
             # [BLOCK_P]
             rgb = image_ptr + source * 3

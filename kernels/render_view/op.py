@@ -33,7 +33,7 @@ def render_view(
 ) -> RenderedView:
     """Draw a coloured point cloud as z-buffered discs, with small holes filled.
 
-    A point at camera depth z is a disc of radius 0.69 * spacing * focal / z pixels (0.5 to 24)
+    A point at camera depth z is a disc of radius 0.75 * spacing * focal / z pixels (0.5 to 24)
     around its projection; of the points that cover a pixel the nearest to the camera wins, and
     among those of one surface the nearest to the pixel. Pixels that no disc covers, but most of
     their neighbours are covered, take the farthest neighbour's point, three times over. The
