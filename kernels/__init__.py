@@ -18,6 +18,7 @@ from xmask3d_rt.kernels.label_points import (
 from xmask3d_rt.kernels.mask_pool import mask_pool
 from xmask3d_rt.kernels.nearest_fill import nearest_fill
 from xmask3d_rt.kernels.project_view import ProjectedView, project_view
+from xmask3d_rt.kernels.render_view import RenderedView, estimate_spacing, render_view
 from xmask3d_rt.kernels.sparse_conv import Epilogue, sparse_conv
 from xmask3d_rt.kernels.vote import SceneVotes, VotedLabels, finish_votes, make_votes, vote
 from xmask3d_rt.kernels.voxelize import Voxels, voxelize
@@ -30,6 +31,7 @@ __all__ = [
     "MaskAssignment",
     "PointLabels",
     "ProjectedView",
+    "RenderedView",
     "SceneVotes",
     "UNetMaps",
     "VotedLabels",
@@ -38,6 +40,7 @@ __all__ = [
     "build_kernel_map",
     "build_label_tables",
     "build_unet_maps",
+    "estimate_spacing",
     "finish_votes",
     "index_coords",
     "label_points",
@@ -46,6 +49,7 @@ __all__ = [
     "mask_pool",
     "nearest_fill",
     "project_view",
+    "render_view",
     "sparse_conv",
     "vote",
     "voxelize",

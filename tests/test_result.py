@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from plyfile import PlyData
 
 from xmask3d_rt.classes import parse_classes
@@ -76,6 +77,15 @@ def test_ply(result, tmp_path):
     np.testing.assert_array_equal(vertex["score"], result.scores)
     np.testing.assert_array_equal(vertex["orig_blue"], RGB[:, 2])
     np.testing.assert_array_equal(vertex["red"], result.point_colors[:, 0])
+
+
+def test_png(result, tmp_path):
+    picture = np.asarray(Image.open(result.save(tmp_path / "result.PNG")))
+    assert picture.shape[0] == 900
+    assert picture.shape[1] > 1200  # the legend stands beside the picture
+    legend = picture[:, 1200:]
+    swatches = [(legend == color).all(axis=2).any() for color in result.colors]
+    assert swatches == [True, False, True]  # a class without points is not listed
 
 
 def test_unknown_suffix_rejected(result, tmp_path):

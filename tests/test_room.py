@@ -80,16 +80,23 @@ def test_view_labels_agree_with_the_points_seen(room):
     assert (room.labels[nearest] == labels[v, u]).mean() > 0.95
 
 
-def test_every_piece_can_be_placed():
-    names = ["bed", "sofa", "desk", "counter", "toilet", "table", "chair", "chair"]
-    names += ["bathtub", "refrigerator", "bookshelf", "cabinet", "otherfurniture"]
-    names += ["door", "window", "curtain", "picture"]
+@pytest.mark.parametrize(
+    ("furniture", "classes"),
+    [
+        ("bed sofa desk bookshelf table chair chair otherfurniture picture", "bed sofa desk"),
+        ("counter refrigerator cabinet table chair", "counter sink refrigerator cabinet"),
+        ("toilet bathtub door window curtain", "toilet bathtub curtain window"),
+        ("bathtub", "bathtub"),
+    ],
+)
+def test_wanted_pieces_are_placed(furniture, classes):
     found = set()
-    for seed in range(3):
-        room = generate_room(seed, views=0, image_size=SIZE, point_spacing=0.1, furniture=names)
+    for seed in range(3):  # a small room may leave one out
+        room = generate_room(seed, 0, SIZE, point_spacing=0.1, furniture=furniture.split())
         assert room.views == []
         found |= {room.classes[k] for k in np.unique(room.labels)}
-    assert found == set(ROOM_CLASSES)
+    assert set(classes.split()) | {"wall", "floor"} <= found
+    assert ("table" in found) == ("table" in furniture)
 
 
 def test_furniture_stands_inside_the_room(room):

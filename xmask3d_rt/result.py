@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.ply import write_labelled_ply
+from xmask3d_rt.preview import draw_legend, render_preview
 from xmask3d_rt.scene import PointCloud
 from xmask3d_rt.version import __version__
 
-SUFFIXES = (".ply", ".npz", ".json")
+SUFFIXES = (".ply", ".npz", ".json", ".png")
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -154,6 +156,7 @@ class Result:
             ".ply": self._save_ply,
             ".npz": self._save_npz,
             ".json": self._save_json,
+            ".png": self._save_png,
         }
         with atomic_write(target) as temporary:
             writers[target.suffix.lower()](temporary)
@@ -188,6 +191,14 @@ class Result:
 
     def _save_json(self, path: Path) -> None:
         path.write_text(json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n")
+
+    def _save_png(self, path: Path) -> None:
+        picture = render_preview(self.cloud.xyz, self.point_colors)
+        order = np.argsort(-self.counts, kind="stable")
+        shown = order[self.counts[order] > 0]  # the largest class first, absent ones not at all
+        names = [self.classes.titles[index] for index in shown]
+        picture = draw_legend(picture, names, self.classes.colors[shown], self.counts[shown])
+        Image.fromarray(picture).save(path)
 
     def _check(self, name: str, values: np.ndarray, dtype: type) -> np.ndarray:
         values = np.asarray(values)

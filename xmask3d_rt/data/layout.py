@@ -15,7 +15,9 @@ from xmask3d_rt.data.furniture import PIECES
 from xmask3d_rt.data.parts import ROOM_CLASSES, Piece, draw_pale, draw_wood
 
 WALL_THICKNESS = 0.1
+WALL_GAP = 0.07  # metres between a wall and what stands against it
 TRIES = 80  # random positions tried per piece before it is left out
+BEFORE_TABLES = 3  # large pieces; the rest takes what tables leave
 FLOOR_STANDING = (
     "bed",
     "sofa",
@@ -96,10 +98,12 @@ def furnish_room(
     for name in ("door", "window"):
         for _ in range(names.count(name)):
             _hang(room, rng, name)
-    for name in FLOOR_STANDING:
-        for _ in range(names.count(name)):
-            _stand_at_wall(room, rng, name)
+    standing = [name for name in FLOOR_STANDING for _ in range(names.count(name))]
+    for name in standing[:BEFORE_TABLES]:
+        _stand_at_wall(room, rng, name)
     _set_tables(room, rng, names.count("table"), names.count("chair"))
+    for name in standing[BEFORE_TABLES:]:
+        _stand_at_wall(room, rng, name)
     for name in ("curtain", "picture"):
         for _ in range(names.count(name)):
             _hang(room, rng, name)
@@ -195,14 +199,14 @@ def _stand_at_wall(room: Layout, rng: np.random.Generator, name: str) -> bool:
         wall = int(rng.integers(4))
         length = room.wall_length(wall)
         along = rng.uniform(piece.width / 2 + 0.03, length - piece.width / 2 - 0.03)
-        rect = _wall_rect(room, wall, along, piece.width, piece.depth + 0.03)
+        rect = _wall_rect(room, wall, along, piece.width, piece.depth + WALL_GAP)
         span = Rect((along - piece.width / 2, 0.0), (along + piece.width / 2, piece.height))
         if not room.fits(rect) or any(span.overlaps(r, 0.02) for r in room.walls[wall]):
             continue
         x, y, yaw = room.to_floor(wall, along)
         room.solid.append(rect)
         room.walls[wall].append(span)
-        room.put(piece, x - 0.03 * np.sin(yaw), y + 0.03 * np.cos(yaw), yaw)
+        room.put(piece, x - WALL_GAP * np.sin(yaw), y + WALL_GAP * np.cos(yaw), yaw)
         return True
     return False
 

@@ -19,6 +19,7 @@ from xmask3d_rt.data.parts import ROOM_CLASSES
 from xmask3d_rt.rgbd_writer import atomic_folder, write_views
 from xmask3d_rt.scene import View
 
+CONTACT = 1e-3  # metres; a face this close to another box is hidden
 EDGE = 1e-6  # metres; a point this close to a face lies on it
 FOCAL = 0.8125  # focal length over image width: 520 px at 640, as of common depth cameras
 
@@ -181,21 +182,23 @@ def _sample_surfaces(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points [N, 3] float64 on everything that can be seen, one per voxel, and their boxes [N].
 
-    Every labelled face carries a jittered grid; points inside another box or outside the room
-    are dropped, then the first point of every voxel is kept.
+    Every labelled face carries a jittered grid; points inside another box, touching one or
+    outside the room are dropped, then the first point of every voxel is kept.
     """
-    points, box = [], []
+    points, outside, box = [], [], []
     for b in np.flatnonzero(boxes.label >= 0):
-        local = _sample_faces(boxes.half[b], rng, spacing)
+        local, outward = _sample_faces(boxes.half[b], rng, spacing)
         rows = np.full(len(local), b)
         points.append(boxes.to_world(local, rows) + boxes.center[b])
+        outside.append(points[-1] + CONTACT * boxes.to_world(outward, rows))
         box.append(rows)
     xyz, owner = np.concatenate(points), np.concatenate(box)
+    probe = np.concatenate(outside)
     inside = (xyz >= -EDGE).all(axis=1) & (xyz[:, :2] <= np.add(room_size, EDGE)).all(axis=1)
-    xyz, owner = xyz[inside], owner[inside]
-    order = np.argsort(xyz[:, 0], kind="stable")
-    xyz, owner = xyz[order], owner[order]
-    seen = ~_find_covered(boxes, xyz, owner)
+    xyz, owner, probe = xyz[inside], owner[inside], probe[inside]
+    order = np.argsort(probe[:, 0], kind="stable")
+    xyz, owner, probe = xyz[order], owner[order], probe[order]
+    seen = ~_find_covered(boxes, probe, owner)
     order = rng.permutation(np.flatnonzero(seen))
     # Rounded, all points of a wall at 0 share a voxel layer; as computed, some lie at -1e-19.
     xyz = xyz.round(5).astype(np.float32).astype(np.float64) + 0.0
@@ -207,7 +210,7 @@ def _sample_surfaces(
 
 
 def _find_covered(boxes: BoxArrays, xyz: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Which points [N] bool, sorted by x, lie inside a box other than their own."""
+    """Which points [N] bool lie inside a box other than their own; `xyz` is sorted by x."""
     covered = np.zeros(len(xyz), dtype=bool)
     for b in range(len(boxes.center)):
         reach = np.hypot(*boxes.half[b, :2])
@@ -215,14 +218,16 @@ def _find_covered(boxes: BoxArrays, xyz: np.ndarray, owner: np.ndarray) -> np.nd
         offset = np.abs(xyz[low:high, 1:] - boxes.center[b, 1:])
         near = low + np.flatnonzero((offset[:, 0] < reach) & (offset[:, 1] < boxes.half[b, 2]))
         local = boxes.to_local(xyz[near], np.full(len(near), b))
-        inside = (np.abs(local) < boxes.half[b] - EDGE).all(axis=1) & (owner[near] != b)
+        inside = (np.abs(local) < boxes.half[b]).all(axis=1) & (owner[near] != b)
         covered[near[inside]] = True
     return covered
 
 
-def _sample_faces(half: np.ndarray, rng: np.random.Generator, spacing: float) -> np.ndarray:
-    """Jittered grid on the six faces of a box [P, 3], in its own frame."""
-    faces = []
+def _sample_faces(
+    half: np.ndarray, rng: np.random.Generator, spacing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Jittered grid on the six faces of a box [P, 3] and their normals, in its own frame."""
+    faces, normals = [], []
     for axis in range(3):
         a, b = (k for k in range(3) if k != axis)
         steps = [max(int(np.ceil(2 * half[k] / (0.7 * spacing))), 1) for k in (a, b)]
@@ -234,7 +239,8 @@ def _sample_faces(half: np.ndarray, rng: np.random.Generator, spacing: float) ->
             face[:, a] = (2 * place[:, 0] - 1) * half[a]
             face[:, b] = (2 * place[:, 1] - 1) * half[b]
             faces.append(face)
-    return np.concatenate(faces)
+            normals.append(np.broadcast_to(sign * np.eye(3)[axis], face.shape))
+    return np.concatenate(faces), np.concatenate(normals)
 
 
 def write_room(room: Room, folder: str | os.PathLike[str]) -> Path:

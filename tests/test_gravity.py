@@ -1,0 +1,73 @@
+"""The up direction of indoor clouds, however they are turned."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from xmask3d_rt.data.room import generate_room
+from xmask3d_rt.gravity import check_up, estimate_up, thin_points
+from xmask3d_rt.scene import PointCloud
+
+
+def angle(a, b):
+    return np.rad2deg(np.arccos(np.clip(a @ b, -1, 1)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_up_of_turned_rooms(seed):
+    points = generate_room(seed, views=0, point_spacing=0.04).points
+    turn = Rotation.random(random_state=seed).as_matrix()
+    assert angle(estimate_up(points @ turn.T + 3), turn[:, 2]) < 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_ceiling_does_not_turn_the_room_over(seed):
+    points = generate_room(seed, views=0, point_spacing=0.04).points
+    floor = points[points[:, 2] < 0.01]
+    rng = np.random.default_rng(seed)
+    ceiling = rng.uniform((*points.min(0)[:2], 0), (*points.max(0)[:2], 0), (2 * len(floor), 3))
+    ceiling[:, 2] = points[:, 2].max()
+    assert angle(estimate_up(np.concatenate([points, ceiling])), np.array([0, 0, 1])) < 1
+
+
+def test_up_of_the_kitchen(shared):
+    points = PointCloud.load(shared / "scenes" / "kitchen" / "scene.ply").xyz
+    down = np.array([-0.009, 0.904, 0.427])
+    assert angle(estimate_up(points), -down / np.linalg.norm(down)) < 3
+
+
+@pytest.mark.parametrize("n", [1, 2, 15, 31])
+def test_few_points_fall_back_to_z(n):
+    points = np.tile([[0.5, 0.5, 0.5]], (n, 1))
+    np.testing.assert_allclose(estimate_up(points), (0, 0, 1))
+
+
+def test_estimate_is_repeatable():
+    points = generate_room(2, views=0, point_spacing=0.05).points
+    np.testing.assert_array_equal(estimate_up(points), estimate_up(points))
+
+
+def test_given_up_is_normalised():
+    np.testing.assert_allclose(check_up((0, -3, 4), "x"), (0, -0.6, 0.8))
+
+
+@pytest.mark.parametrize("up", [(0, 0, 0), (1, 2), (0, np.nan, 1)])
+def test_bad_up_rejected(up):
+    with pytest.raises(ValueError, match="place_views: up"):
+        check_up(up, "place_views")
+
+
+def test_bad_points_rejected():
+    with pytest.raises(ValueError, match=r"points must have shape \[N, 3\]"):
+        estimate_up(np.zeros((5, 2)))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        estimate_up(np.full((5, 3), np.nan))
+
+
+@pytest.mark.parametrize("limit", [10, 500, 10_000])
+def test_thinned_points_are_spread_and_few(limit):
+    points = np.random.default_rng(0).uniform(0, 3, (5000, 3))
+    thinned = thin_points(points, limit)
+    assert len(thinned) <= min(limit, 5000)
+    assert len(thinned) > 0.2 * min(limit, 5000)
+    assert len(np.unique(thinned, axis=0)) == len(thinned)

@@ -1,0 +1,270 @@
+"""Pictures of a labelled cloud that people can look at: the room from above, and a legend.
+
+The near walls and the ceiling are left out, so that one looks into the room; edges are
+darkened by what stands in front of what.
+
+Source: eye-dome lighting, Boucheny 2009 (Interactive scientific visualization of large
+datasets), for the edges.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from xmask3d_rt.arrays import check_finite, to_numpy
+from xmask3d_rt.gravity import check_up, estimate_up, thin_points
+from xmask3d_rt.kernels import estimate_spacing, render_view
+from xmask3d_rt.virtual_views import level_rotation
+
+BACKGROUND = (250, 250, 248)
+OVERSAMPLING = 2
+PITCH = np.deg2rad(-52)
+TANGENT = np.tan(np.deg2rad(15))  # of half the field of view of the longer side
+MARGIN = 1.03
+AZIMUTHS = 12
+STRAY = 0.001  # share of the points, at either end of each axis, that may leave the picture
+OVERLAP = 1.15  # of splats: the picture shows no gaps, at the cost of fine edges
+TRIAL_POINTS = 20_000
+TRIAL_SIZE = (120, 160)
+CEILING_BAND = 0.3  # metres below the top
+CEILING_COVER = 0.35  # share of the footprint over which a ceiling lies
+CELL = 0.1  # metres, of the footprint
+WALL_DEPTH = 0.05  # metres; scatter of a scanned wall
+WALL_SLANT = 0.3  # metres that a wall may recede across one slice
+WALL_HEIGHT = 0.6  # share of the room's height that makes a wall
+WALL_KEEP = 0.1  # metres of a near wall that stay, to show where it stood
+EDGE_STRENGTH = 60.0
+EDGE_REACH = 2  # pixels
+LEGEND_TEXT = 22  # pixels
+LEGEND_COLUMN = 330
+
+
+def render_preview(
+    points: Any, colors: Any, size: tuple[int, int] = (900, 1200), up: Any = None
+) -> np.ndarray:
+    """Picture of a cloud seen obliquely from above, near walls and ceiling cut away.
+
+    Args:
+        points: positions in metres, [N, 3] with N >= 1.
+        colors: colours [N, 3] uint8, for instance those of the points' classes.
+        size: (rows, columns) of the picture.
+        up: direction away from the floor [3]; None estimates it.
+
+    Returns:
+        [H, W, 3] uint8 on a light background.
+
+    Raises:
+        ValueError: an empty cloud, wrong shapes, NaN or infinite positions, a size below 16.
+        TypeError: colours that are not uint8.
+    """
+    xyz, rgb = _check_cloud(points, colors)
+    if len(size) != 2 or min(size) < 16:
+        raise ValueError(f"render_preview: size must be (rows, columns) of 16 or more, got {size}")
+    vertical = estimate_up(xyz) if up is None else check_up(up, "render_preview")
+    level = xyz @ level_rotation(vertical).T  # z up
+    kept = ~_find_ceiling(level)
+    level, rgb = level[kept], rgb[kept]
+    yaw = _choose_yaw(level)
+    shown = ~_find_near_walls(level, yaw)
+    return _draw(level[shown], rgb[shown], yaw, size)
+
+
+def draw_legend(
+    image: np.ndarray,
+    names: Sequence[str],
+    colors: np.ndarray,
+    counts: np.ndarray | Sequence[int] | None = None,
+) -> np.ndarray:
+    """A picture with a list of classes beside it: a swatch of each colour and the name.
+
+    Args:
+        image: [H, W, 3] uint8.
+        names: class names, in the order to list; more than fit take further columns.
+        colors: [C, 3] uint8, one per name.
+        counts: points per class, shown as a share in percent; None leaves that out.
+
+    Returns:
+        [H, W', 3] uint8 with W' >= W.
+
+    Raises:
+        ValueError: colours or counts that do not match the names.
+    """
+    table = np.asarray(colors)
+    if table.shape != (len(names), 3):
+        raise ValueError(
+            f"draw_legend: colors must have shape [{len(names)}, 3] like names, "
+            f"got {list(table.shape)}"
+        )
+    if counts is not None and len(counts) != len(names):
+        raise ValueError(f"draw_legend: {len(counts)} counts for {len(names)} names")
+    if not len(names):
+        return image
+    height = image.shape[0]
+    line = min(LEGEND_TEXT * 3 // 2, height // 2)
+    rows = max((height - line) // line, 1)
+    columns = -(-len(names) // rows)
+    canvas = Image.new("RGB", (image.shape[1] + columns * LEGEND_COLUMN, height), BACKGROUND)
+    canvas.paste(Image.fromarray(image), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(line * 2 // 3)
+    total = max(int(np.sum(counts)), 1) if counts is not None else 1
+    for index, name in enumerate(names):
+        left = image.shape[1] + index // rows * LEGEND_COLUMN + line // 2
+        top = line // 2 + index % rows * line
+        box = (left, top, left + line * 3 // 4, top + line * 3 // 4)
+        draw.rectangle(box, fill=tuple(int(c) for c in table[index]), outline=(90, 90, 90))
+        share = f"  {100 * int(counts[index]) / total:.1f} %" if counts is not None else ""
+        room = LEGEND_COLUMN - line * 2 - draw.textlength(share, font=font)
+        text = _shorten(draw, name, font, room) + share
+        draw.text((left + line, top), text, fill=(30, 30, 30), font=font)
+    return np.asarray(canvas)
+
+
+def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Any, room: float) -> str:
+    """The text, its end cut off with dots where it is wider than `room` pixels."""
+    if draw.textlength(text, font=font) <= room:
+        return text
+    while text and draw.textlength(text + "…", font=font) > room:
+        text = text[:-1]
+    return text + "…"
+
+
+def _check_cloud(points: Any, colors: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [N, 3] float64 and colours [N, 3] uint8."""
+    xyz = to_numpy(points, "render_preview: points")
+    rgb = to_numpy(colors, "render_preview: colors")
+    if xyz.ndim != 2 or xyz.shape[1] != 3 or len(xyz) == 0:
+        raise ValueError(
+            f"render_preview: points must have shape [N, 3] with N >= 1, got {list(xyz.shape)}"
+        )
+    if rgb.shape != xyz.shape:
+        raise ValueError(
+            f"render_preview: colors must have shape {list(xyz.shape)} like points, "
+            f"got {list(rgb.shape)}"
+        )
+    if rgb.dtype != np.uint8:
+        raise TypeError(f"render_preview: colors must be uint8 (0-255), got {rgb.dtype}")
+    check_finite(xyz, "render_preview: points")
+    return xyz.astype(np.float64), rgb
+
+
+def _footprint(xy: np.ndarray, low: np.ndarray) -> int:
+    """Number of cells that points [n, 2] occupy."""
+    cell = np.floor((xy - low) / CELL).astype(np.int64)
+    return len(np.unique(cell[:, 0] * (1 << 31) + cell[:, 1]))
+
+
+def _find_ceiling(level: np.ndarray) -> np.ndarray:
+    """Points [N] bool of a ceiling: a band at the top, if it lies over much of the footprint."""
+    low, high = np.quantile(level[:, 2], [0.005, 0.995])
+    band = level[:, 2] > high - CEILING_BAND
+    if high - low < 3 * CEILING_BAND:
+        return np.zeros(len(level), dtype=bool)
+    corner = level[:, :2].min(axis=0)
+    covered = _footprint(level[band, :2], corner) / _footprint(level[:, :2], corner)
+    return band & (covered > CEILING_COVER)
+
+
+def _camera_axes(yaw: float) -> np.ndarray:
+    """Rows right, down, forward [3, 3] of a camera that looks along `yaw`, tilted by PITCH."""
+    flat = np.cos(PITCH)
+    forward = np.array([flat * np.cos(yaw), flat * np.sin(yaw), np.sin(PITCH)])
+    right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
+    return np.stack([right, np.cross(forward, right), forward])
+
+
+def _find_near_walls(level: np.ndarray, yaw: float) -> np.ndarray:
+    """Points [N] bool of walls between a camera looking along `yaw` and the room.
+
+    In every vertical slice along the view direction, the foremost layer is a wall if it reaches
+    up to WALL_HEIGHT of the room; its foot stays.
+    """
+    low, high = np.quantile(level[:, 2], [0.01, 0.99])
+    height = level[:, 2] - low
+    across = level[:, :2] @ (np.sin(yaw), -np.cos(yaw))
+    away = level[:, :2] @ (np.cos(yaw), np.sin(yaw))
+    step = np.floor((across - across.min()) / CELL).astype(np.int64)
+    front = np.full(step.max() + 1, np.inf)
+    np.minimum.at(front, step, away)
+    # Slices between others may hold no point.
+    filled = np.isfinite(front)
+    front = np.interp(np.arange(len(front)), np.flatnonzero(filled), front[filled])
+    slant = np.abs(np.gradient(front)) if len(front) > 1 else np.zeros(1)
+    foremost = away < (front + WALL_DEPTH + np.minimum(slant, WALL_SLANT))[step]
+    reach = np.zeros(len(front))
+    np.maximum.at(reach, step[foremost], height[foremost])
+    wall = reach > WALL_HEIGHT * (high - low)
+    return foremost & wall[step] & (height > WALL_KEEP)
+
+
+def _choose_yaw(level: np.ndarray) -> float:
+    """The direction of view, of AZIMUTHS even ones, in which most of the cloud shows."""
+    trial = thin_points(level, TRIAL_POINTS)
+    gray = np.full(trial.shape, 128, dtype=np.uint8)
+    yaws = np.arange(AZIMUTHS) * (2 * np.pi / AZIMUTHS)
+    shown = []
+    for yaw in yaws:
+        kept = trial[~_find_near_walls(trial, yaw)]
+        index = _render(kept, gray[: len(kept)], yaw, TRIAL_SIZE)[2]
+        shown.append(len(np.unique(index[index >= 0])))
+    return float(yaws[int(np.argmax(shown))])
+
+
+def _render(
+    level: np.ndarray, rgb: np.ndarray, yaw: float, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, depth and point index of the cloud, fitted into the picture."""
+    axes = _camera_axes(yaw)
+    camera = level @ axes.T  # [N, 3]
+    focal = max(size) / 2 / TANGENT
+    tangents = np.array([size[1], size[0]]) / 2 / focal / MARGIN
+    low, high = np.quantile(camera, [STRAY, 1 - STRAY], axis=0)
+    body = camera[((camera >= low) & (camera <= high)).all(axis=1)]
+    body = body if len(body) else camera
+    center = (body.min(axis=0) + body.max(axis=0)) / 2
+    for _ in range(3):  # perspective moves the middle; three rounds settle it
+        centred = body - center
+        needed = np.abs(centred[:, :2]) / tangents - centred[:, 2:]
+        distance = max(needed.max(), 0.2 - centred[:, 2].min())
+        screen = centred[:, :2] / (centred[:, 2:] + distance)
+        center[:2] += (screen.min(axis=0) + screen.max(axis=0)) / 2 * distance
+    world_to_camera = np.eye(4)
+    world_to_camera[:3, :3] = axes
+    world_to_camera[:3, 3] = (0, 0, distance) - center
+    intrinsics = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1]])
+    cloud = torch.from_numpy(level)
+    view = render_view(
+        cloud,
+        torch.from_numpy(np.ascontiguousarray(rgb)),
+        torch.from_numpy(intrinsics),
+        torch.from_numpy(world_to_camera),
+        size,
+        OVERLAP * estimate_spacing(cloud),
+    )
+    return view.image.numpy(), view.depth.numpy(), view.point_index.numpy()
+
+
+def _draw(level: np.ndarray, rgb: np.ndarray, yaw: float, size: tuple[int, int]) -> np.ndarray:
+    """The shaded picture, averaged down from OVERSAMPLING times its size."""
+    large = (size[0] * OVERSAMPLING, size[1] * OVERSAMPLING)
+    image, depth, index = _render(level, rgb, yaw, large)
+    shaded = image * _edge_shade(depth)[..., None]
+    picture = np.where(index[..., None] >= 0, shaded, BACKGROUND).astype(np.uint8)
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BOX))
+
+
+def _edge_shade(depth: np.ndarray) -> np.ndarray:
+    """Brightness [H, W] in (0, 1]: darker the farther a pixel lies behind its neighbours."""
+    logarithm = np.log2(np.where(depth > 0, depth, depth.max(initial=1.0)))
+    reach = EDGE_REACH * OVERSAMPLING // 2
+    padded = np.pad(logarithm, reach, mode="edge")
+    height, width = depth.shape
+    behind = np.zeros_like(logarithm)
+    for row in (0, reach, 2 * reach):
+        for col in (0, reach, 2 * reach):
+            neighbour = padded[row : row + height, col : col + width]
+            behind += np.maximum(logarithm - neighbour, 0)
+    return np.exp(-EDGE_STRENGTH * behind / 8)

@@ -1,0 +1,144 @@
+"""Views of a coloured point cloud that comes without any: cameras inside it, rendered."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from xmask3d_rt.arrays import check_finite, to_numpy
+from xmask3d_rt.gravity import check_up, estimate_up, thin_points
+from xmask3d_rt.kernels import estimate_spacing, render_view
+from xmask3d_rt.scene import View
+from xmask3d_rt.view_planning import Placement, plan_views
+
+SAMPLES = 8_000  # points that coverage is counted on
+
+
+def place_views(
+    points: Any,
+    rgb: Any,
+    up: Any = None,
+    count: int = 8,
+    seed: int = 0,
+    size: tuple[int, int] = (480, 640),
+    fov: float = 65.0,
+) -> list[View]:
+    """Place cameras inside a scene by what they see, and render them.
+
+    Cameras stand at eye height in free space above known floor, upright, looking level or
+    slightly down; each one is the best of about 2,000 candidates by the surface that the ones
+    before it do not show. A scan too small to stand in is seen from around it.
+
+    Args:
+        points: positions in metres, [N, 3]: an array, or a tensor on any device (rendered
+            there).
+        rgb: colours [N, 3] uint8.
+        up: direction away from the floor [3]; None estimates it.
+        count: number of views, >= 1.
+        seed: decides what is left open; equal seeds, equal views.
+        size: (rows, columns) of the images.
+        fov: horizontal field of view in degrees, 20 to 120.
+
+    Returns:
+        Views with image, depth in metres, intrinsics and camera_to_world; pixels that see no
+        point are black with depth 0.
+
+    Raises:
+        ValueError: an empty cloud, wrong shapes, or a count, size, field of view or up
+            direction out of range.
+        TypeError: colours that are not uint8.
+    """
+    xyz = _check_cloud(points, rgb)
+    if count < 1:
+        raise ValueError(f"place_views: count must be >= 1, got {count}")
+    if len(size) != 2 or min(size) < 8:
+        raise ValueError(f"place_views: size must be (rows, columns) of 8 or more, got {size}")
+    if not 20 <= fov <= 120:
+        raise ValueError(f"place_views: fov must lie in 20..120 degrees, got {fov}")
+    vertical = estimate_up(xyz) if up is None else check_up(up, "place_views")
+    rng = np.random.default_rng(seed)
+    world_to_level = level_rotation(vertical)
+    tangent = float(np.tan(np.deg2rad(fov) / 2))
+    placements = plan_views(
+        xyz @ world_to_level.T,
+        thin_points(xyz, SAMPLES) @ world_to_level.T,
+        count,
+        rng,
+        (tangent * size[0] / size[1], tangent),
+    )
+    poses = [_pose(placement, world_to_level) for placement in placements]
+    return render_views(points, rgb, poses, size, view_intrinsics(size, fov))
+
+
+def render_views(
+    points: Any,
+    rgb: Any,
+    poses: list[np.ndarray],
+    size: tuple[int, int],
+    intrinsics: np.ndarray,
+) -> list[View]:
+    """Render a cloud from given cameras.
+
+    Args:
+        points: positions [N, 3]; a tensor is rendered on its device.
+        rgb: colours [N, 3] uint8.
+        poses: camera_to_world [4, 4] of every view.
+        size: (rows, columns).
+        intrinsics: K [3, 3] px of all views.
+    """
+    cloud = points if isinstance(points, torch.Tensor) else torch.from_numpy(to_numpy(points, ""))
+    cloud = cloud if cloud.is_floating_point() else cloud.double()
+    colors = torch.as_tensor(rgb, device=cloud.device)
+    camera = torch.as_tensor(intrinsics, device=cloud.device)
+    spacing = estimate_spacing(cloud)
+    views = []
+    for index, camera_to_world in enumerate(poses):
+        world_to_camera = torch.as_tensor(np.linalg.inv(camera_to_world), device=cloud.device)
+        drawn = render_view(cloud, colors, camera, world_to_camera, size, spacing, smooth=True)
+        image, depth = drawn.image.cpu().numpy(), drawn.depth.cpu().numpy()
+        views.append(View(image, depth, intrinsics, camera_to_world, name=f"virtual {index}"))
+    return views
+
+
+def view_intrinsics(size: tuple[int, int], fov: float) -> np.ndarray:
+    """K [3, 3] of a centred camera with square pixels, `fov` degrees wide."""
+    height, width = size
+    focal = width / 2 / np.tan(np.deg2rad(fov) / 2)
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+
+
+def level_rotation(up: np.ndarray) -> np.ndarray:
+    """Rotation [3, 3] that takes the unit vector `up` to z."""
+    helper = np.eye(3)[int(np.abs(up).argmin())]
+    x = np.cross(helper, up)
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(up, x), up])
+
+
+def _pose(placement: Placement, world_to_level: np.ndarray) -> np.ndarray:
+    """camera_to_world [4, 4] of a camera given in the level frame."""
+    forward = placement.forward
+    right = np.array([np.sin(placement.yaw), -np.cos(placement.yaw), 0.0])
+    axes = np.stack([right, np.cross(forward, right), forward], axis=1)  # level frame
+    camera_to_world = np.eye(4)
+    camera_to_world[:3, :3] = world_to_level.T @ axes
+    camera_to_world[:3, 3] = world_to_level.T @ placement.position
+    return camera_to_world
+
+
+def _check_cloud(points: Any, rgb: Any) -> np.ndarray:
+    """Positions on the host as [N, 3] float64."""
+    xyz, colors = to_numpy(points, "place_views: points"), to_numpy(rgb, "place_views: rgb")
+    if xyz.ndim != 2 or xyz.shape[1] != 3 or len(xyz) == 0:
+        raise ValueError(
+            f"place_views: points must have shape [N, 3] with N >= 1, got {list(xyz.shape)}"
+        )
+    if colors.shape != xyz.shape:
+        raise ValueError(
+            f"place_views: rgb must have shape {list(xyz.shape)} like points, "
+            f"got {list(colors.shape)}"
+        )
+    if colors.dtype != np.uint8:
+        raise TypeError(f"place_views: rgb must be uint8 (0-255), got {colors.dtype}")
+    check_finite(xyz, "place_views: points")
+    return xyz.astype(np.float64)
