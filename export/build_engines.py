@@ -6,7 +6,6 @@ precision for this machine. A second run builds only what changed.
 
 import logging
 import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +22,7 @@ from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
 from xmask3d_rt.export.weights import SyntheticWeights, Weights
 
 EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
+INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
 MIB = 2**20
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -129,44 +129,38 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="Build unchanged ones too.")] = False,
 ) -> None:
     """Build engines for a preset and check each against the PyTorch module."""
-    console = Console()
-    config = get_preset(preset)
-    source = resolve_weights(preset, weights, checkpoint, sd, clip)
-    target = out or Path("engines") / preset
+    console, err = Console(), Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        result = build_engines(
-            target,
-            config,
-            source,
-            backend=backend,
-            precision=precision,
-            only=only or (),
-            device=device,
-            force=force,
-            reporter=RichReporter(progress),
-        )
+    try:
+        config = get_preset(preset)
+        source = resolve_weights(preset, weights, checkpoint, sd, clip)
+        with Progress(*columns, console=console, transient=True) as progress:
+            result = build_engines(
+                out or Path("engines") / preset,
+                config,
+                source,
+                backend=backend,
+                precision=precision,
+                only=only or (),
+                device=device,
+                force=force,
+                reporter=RichReporter(progress),
+            )
+    except KeyboardInterrupt:
+        err.print("interrupted: the engines in use are untouched; run again to go on")
+        raise typer.Exit(EXIT_INTERRUPT) from None
+    except (*INPUT_ERRORS, ExportMismatch) as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        code = EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT
+        raise typer.Exit(code) from None
     print_result(console, result, source)
 
 
 def main() -> None:
-    """Run the command; errors become one line and an exit code."""
-    err = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_time=False, show_path=False)],
-    )
-    try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        err.print("interrupted: the engines in use are untouched; run again to go on")
-        sys.exit(EXIT_INTERRUPT)
-    except (ValueError, TypeError, OSError, EngineError, CheckpointError, ExportMismatch) as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT)
+    """Run the command with warnings on stderr."""
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    app()
 
 
 if __name__ == "__main__":

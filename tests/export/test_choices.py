@@ -1,0 +1,89 @@
+"""Which backends and precisions are tried, in which order, and why not others."""
+
+import pytest
+import torch
+
+from xmask3d_rt.config import Precision, get_preset
+from xmask3d_rt.errors import EngineError, ExportMismatch
+from xmask3d_rt.export import choices as choices_module
+from xmask3d_rt.export import engines as engine_builder
+from xmask3d_rt.export.choices import Choice, list_choices
+from xmask3d_rt.export.contracts import get_contract
+
+CPU = torch.device("cpu")
+UNET = get_contract("unet", get_preset("tiny"))
+MASK_HEAD = get_contract("mask_head", get_preset("tiny"))
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+
+def names(choices):
+    return [(choice.backend, str(choice.precision)) for choice in choices]
+
+
+@pytest.mark.parametrize(
+    ("bf16", "expected"),
+    [
+        (True, [("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")]),
+        (False, [("openvino", "fp32"), ("onnxruntime", "fp32")]),
+    ],
+)
+def test_auto_on_a_cpu(monkeypatch, bf16, expected):
+    monkeypatch.setattr(choices_module, "has_bf16", lambda: bf16)
+    assert names(list_choices(UNET, "auto", "auto", CPU)) == expected
+
+
+def test_thresholds_stay_in_fp32(monkeypatch):
+    monkeypatch.setattr(choices_module, "has_bf16", lambda: True)
+    for precision in ("auto", "bf16"):
+        found = list_choices(MASK_HEAD, "openvino", precision, CPU)
+        assert names(found) == [("openvino", "fp32")]
+        assert "thresholds" in found[0].reason
+
+
+def test_asked_precision_is_kept():
+    assert names(list_choices(UNET, "auto", "bf16", CPU)) == [("openvino", "bf16")]
+    assert names(list_choices(UNET, "onnxruntime", "fp32", CPU)) == [("onnxruntime", "fp32")]
+
+
+def test_nothing_fits_rejected():
+    message = "fp16 on cpu: nothing can be built; openvino on cpu has fp32, bf16; onnxruntime"
+    with pytest.raises(EngineError, match=message):
+        list_choices(UNET, "auto", "fp16", CPU)
+    with pytest.raises(EngineError, match="openvino runs on cpu"):
+        list_choices(UNET, "openvino", "fp32", torch.device("cuda", 0))
+
+
+def test_missing_backend_is_passed_over(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    assert names(list_choices(UNET, "auto", "fp32", CPU)) == [("onnxruntime", "fp32")]
+    with pytest.raises(EngineError, match="backend openvino is not installed"):
+        list_choices(UNET, "openvino", "fp32", CPU)
+
+
+def test_next_choice_after_a_mismatch(monkeypatch, tmp_path):
+    tried = []
+
+    def check(contract, component, path, cases, device):
+        tried.append(component.backend)
+        if component.backend == "openvino":
+            raise ExportMismatch("unet: off by 1e-1")
+        return "parity"
+
+    monkeypatch.setattr(engine_builder, "check_engine", check)
+    component = engine_builder.Component("unet", "", Precision.FP32, (), None, "", None)
+    choices = (
+        Choice("openvino", Precision.BF16, "fast"),
+        Choice("onnxruntime", Precision.FP32, "reference"),
+    )
+    found = engine_builder.check_choices(
+        UNET, component, tmp_path, [], choices, CPU, report=lambda step: None
+    )
+    assert tried == ["openvino", "onnxruntime"]
+    assert (found.backend, found.precision, found.parity) == ("onnxruntime", "fp32", "parity")
+    assert found.reason == "reference; openvino bf16 rejected: unet: off by 1e-1"
+    with pytest.raises(ExportMismatch, match="off by 1e-1"):
+        engine_builder.check_choices(
+            UNET, component, tmp_path, [], choices[:1], CPU, report=lambda step: None
+        )
