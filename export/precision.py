@@ -5,10 +5,12 @@ property of the graph. Operators fall in three classes:
 
     products   convolutions and matrix products run in half precision: tensor cores, and all the
                time goes there
-    followers  data movement and simple arithmetic keep the type of what they get, unless a
-               rounding or a comparison comes next: pixel positions need more than 11 bits
+    followers  data movement and simple arithmetic keep the type of what they get
     the rest   norms, softmax, reductions, exponentials, comparisons run in fp32; a compiler fuses
                the casts around them into the neighbouring kernels
+
+What a rounding or a comparison decides on stays in fp32 as well: pixel positions need more than
+11 bits, and a mask logit near zero must not change sides.
 
 Inputs and outputs of the graph stay fp32. Weights are converted one at a time while saving, so
 memory stays at one tensor above the source file.
@@ -35,13 +37,13 @@ FOLLOWERS = frozenset(
         *("MaxPool", "AveragePool", "Resize", "DepthToSpace", "SpaceToDepth"),
     }
 )
-# What these decide cannot be rounded first: sampling positions, thresholds.
 DECISIONS = frozenset(
     {
         *("Floor", "Ceil", "Round", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"),
         *("ArgMax", "ArgMin", "TopK"),
     }
 )
+DECISIVE_PRODUCTS = 2  # a bilinear resize written as matrices takes two
 # Float inputs whose type does not follow the data: scales of Resize are always fp32.
 _UNTYPED_INPUTS = {"Resize": (1, 2)}
 HALF_TYPES = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}
@@ -143,16 +145,22 @@ def list_half_candidates(graph: ir.Graph) -> list[ir.Value]:
 
 
 def find_decisive(graph: ir.Graph) -> set[ir.Node]:
-    """Followers whose results reach one of `DECISIONS` through followers alone."""
-    decisive: set[ir.Node] = set()
+    """Operators whose results a rounding or a comparison sees.
+
+    They reach one of `DECISIONS` through followers and sigmoids, and through at most
+    `DECISIVE_PRODUCTS` products, themselves included.
+    """
+    passing = FOLLOWERS | PRODUCTS | {"Sigmoid"}
+    behind: dict[ir.Node, int] = {}  # node → products between it and a decision, itself included
     for node in reversed(graph):
-        if node.op_type in FOLLOWERS and any(
-            use.node in decisive or use.node.op_type in DECISIONS
-            for value in node.outputs
-            for use in value.uses()
-        ):
-            decisive.add(node)
-    return decisive
+        if node.op_type not in passing:
+            continue
+        users = [use.node for value in node.outputs for use in value.uses()]
+        counts = [behind[user] for user in users if user in behind]
+        counts += [0 for user in users if user.op_type in DECISIONS]
+        if counts and min(counts) + (node.op_type in PRODUCTS) <= DECISIVE_PRODUCTS:
+            behind[node] = min(counts) + (node.op_type in PRODUCTS)
+    return set(behind)
 
 
 def remove_nan_guards(graph: ir.Graph) -> int:

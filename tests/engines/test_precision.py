@@ -155,10 +155,12 @@ def test_kept_operators_stay_fp32(block, tmp_path):
 
 @pytest.fixture
 def sampler(tmp_path):
-    """A product whose result becomes a pixel position, and a guarded attention weight."""
+    """Products whose result becomes a pixel position, and a guarded attention weight."""
     make = helper.make_node
     nodes = [
-        make("MatMul", ["x", "w"], ["offset"], name="product"),
+        make("MatMul", ["x", "w"], ["e"], name="embed"),
+        make("MatMul", ["e", "w2"], ["n"], name="near"),
+        make("MatMul", ["n", "w"], ["offset"], name="product"),
         make("Mul", ["offset", "size"], ["scaled"], name="scale"),
         make("Add", ["scaled", "half"], ["position"], name="position"),
         make("Floor", ["position"], ["cell"], name="floor"),
@@ -184,10 +186,11 @@ def sampler(tmp_path):
     )
 
 
-def test_positions_stay_fp32_and_guards_go(sampler, tmp_path):
+def test_what_decides_stays_fp32_and_guards_go(sampler, tmp_path):
     convert_onnx(sampler, tmp_path / "half.onnx", Precision.FP16)
     types = types_of(tmp_path / "half.onnx")
-    assert types["product"] == HALF
+    assert types["embed"] == types["mix"] == HALF
+    assert types["near"] == types["product"] == FLOAT
     assert types["scale"] == types["position"] == types["floor"] == FLOAT
     assert "guard" not in types
     assert "isnan" not in types

@@ -1,0 +1,169 @@
+"""From a torch module to an AOTInductor package: torch.export, then torch's own compiler.
+
+Half precision here is the module cast as a whole: torch's norms and softmax accumulate in fp32
+whatever the type of their input. Inputs and outputs stay fp32.
+"""
+
+import copy
+import inspect
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.base import Signature
+from xmask3d_rt.engines.inductor import LIBRARY, describe_target
+from xmask3d_rt.engines.stamp import BuildStamp
+from xmask3d_rt.errors import EngineError
+
+DTYPES = {
+    Precision.FP32: torch.float32,
+    Precision.FP16: torch.float16,
+    Precision.BF16: torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class InductorReport:
+    """Seconds a compilation took and the size of its package in bytes."""
+
+    seconds: float
+    size: int
+
+
+class Cast(nn.Module):
+    """A module in another precision behind fp32 inputs and outputs.
+
+    Args:
+        module: copied, and cast.
+        dtype: it computes in.
+    """
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(module).to(dtype)
+        self.dtype = dtype
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The module's outputs in fp32."""
+        outputs = self.module(*(self._enter(x) for x in inputs))
+        return tuple(x.float() if x.is_floating_point() else x for x in outputs)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype) if x.is_floating_point() else x
+
+
+def build_inductor(
+    component: str,
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    output: Path,
+    signature: Signature,
+    precision: Precision,
+    device: torch.device,
+) -> InductorReport:
+    """Compile a component into a package with its stamp.
+
+    Args:
+        component: name, for messages and the stamp.
+        module: in evaluation mode, fp32; takes and returns what the signature lists.
+        inputs: example inputs, in order.
+        output: `.pt2` file to write, whole or not at all.
+        signature: inputs, outputs and the ranges of symbolic axes.
+        precision: arithmetic.
+        device: compiled for this one.
+
+    Raises:
+        EngineError: no C++ compiler, a GPU asked for where there is none, or the module cannot
+            be exported or compiled.
+    """
+    check_compiler()
+    started = time.perf_counter()
+    target = describe_target(device)
+    if precision is not Precision.FP32:
+        module = Cast(module, DTYPES[precision])
+    module = module.to(device)
+    examples = tuple(x.to(device) for x in inputs)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".inductor-", dir=output.parent) as scratch:
+        part = Path(scratch) / "model.pt2"
+        try:
+            with torch.no_grad(), _quiet():
+                program = torch.export.export(
+                    module, examples, dynamic_shapes=_dynamic_shapes(module, signature)
+                )
+                torch._inductor.aoti_compile_and_package(program, package_path=str(part))
+        except Exception as error:  # torch's compiler has no exception of its own
+            raise EngineError(
+                f"{component}: torch cannot compile it for {target}: {_describe(error)}; build "
+                f"it with --backend onnxruntime"
+            ) from error
+        part.replace(output)
+    BuildStamp(component, LIBRARY, torch.__version__, target, precision).save(output)
+    return InductorReport(time.perf_counter() - started, output.stat().st_size)
+
+
+def check_compiler() -> str:
+    """The C++ compiler that torch will call.
+
+    Raises:
+        EngineError: there is none.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return str(get_cpp_compiler())
+    except RuntimeError as error:
+        raise EngineError(
+            "backend inductor needs a C++ compiler and found none; install g++ (apt install "
+            "g++), or name one in the environment variable CXX"
+        ) from error
+
+
+def _dynamic_shapes(module: nn.Module, signature: Signature) -> Any:
+    """Symbolic dimensions per input for the axes whose profile leaves a choice."""
+    if signature.is_static:
+        return None
+    dims = {
+        axis: torch.export.Dim(axis, min=bounds.min, max=bounds.max)
+        for axis, bounds in signature.profile.items()
+        if bounds.min < bounds.max
+    }
+    shapes = tuple(
+        {i: dims[a] for i, a in enumerate(spec.shape) if isinstance(a, str) and a in dims}
+        for spec in signature.inputs
+    )
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    # a forward(*inputs) counts as one argument, which is a tuple
+    return (shapes,) if kinds == [inspect.Parameter.VAR_POSITIONAL] else shapes
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence notes of torch about itself; what matters raises."""
+    names = ("torch._inductor", "torch._export", "torch.export", "torch._dynamo")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _describe(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"

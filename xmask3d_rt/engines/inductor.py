@@ -1,0 +1,85 @@
+"""AOTInductor packages: torch's own compiler, for a GPU without TensorRT and for the CPU.
+
+A package holds compiled kernels and weights and needs nothing but the torch it was made with.
+
+Source: PyTorch documentation, "torch.export-based ahead-of-time compilation for C++ runtimes".
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.base import Engine, Signature
+from xmask3d_rt.engines.stamp import read_stamp
+from xmask3d_rt.errors import EngineError
+
+LIBRARY = "torch"
+
+
+class InductorEngine(Engine):
+    """A `.pt2` package made by `export/inductor_build.py`.
+
+    Args:
+        component: name used in messages.
+        path: the package; its stamp lies beside it.
+        signature: declared inputs, outputs and profile.
+        device: the kind of device it was compiled for.
+        precision: what the manifest says of it.
+
+    Raises:
+        EngineError: it was compiled by another torch, for another device or precision, or it
+            cannot be loaded.
+    """
+
+    backend = "inductor"
+
+    def __init__(
+        self,
+        component: str,
+        path: Path,
+        signature: Signature,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        super().__init__(component, signature, device)
+        stamp = read_stamp(path)
+        stamp.check(path, LIBRARY, torch.__version__, describe_target(device), precision)
+        try:
+            self._model: Any = torch._inductor.aoti_load_package(
+                str(path), device_index=-1 if device.index is None else device.index
+            )
+        except Exception as error:  # the loader raises whatever the dynamic linker does
+            raise EngineError(
+                f"{component}: torch cannot load {path}: {_first_line(error)}"
+            ) from error
+
+    def _run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
+        try:
+            with torch.no_grad():
+                found = self._model(*(inputs[spec.name] for spec in self.inputs))
+        except RuntimeError as error:
+            raise EngineError(
+                f"{self.component}: the compiled package failed: {_first_line(error)}"
+            ) from error
+        for spec, tensor in zip(self.outputs, found, strict=True):
+            outputs[spec.name].copy_(tensor)
+
+    def close(self) -> None:
+        """Release the compiled code and its weights."""
+        super().close()
+        self._model = None
+
+
+def describe_target(device: torch.device) -> str:
+    """What code for a device fits: the GPU's compute capability, or the CPU's instructions."""
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"sm_{major}{minor}"
+    return f"cpu {torch.backends.cpu.get_cpu_capability().lower()}"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
