@@ -1,9 +1,11 @@
 """The command line: options, outputs, and one line with the right exit code for every error."""
 
+import functools
 import json
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +14,16 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from xmask3d_rt import cli
+from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.config import Precision, get_preset
+from xmask3d_rt.data.room import generate_room
+from xmask3d_rt.demo import has_engines
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.manifest import Component, Manifest, Parity, WeightSource
 from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
 from xmask3d_rt.result import Result
 from xmask3d_rt.rgbd import load_rgbd
-from xmask3d_rt.scene import View
+from xmask3d_rt.scene import View, as_point_cloud
 
 XYZ = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 K = np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])
@@ -37,6 +42,8 @@ class FakeSegmenter:
     def run(self, points, classes, views=None, progress=None):
         if self.failure is not None:
             raise self.failure
+        points, classes = as_point_cloud(points), parse_classes(classes)
+        views = load_rgbd(views) if isinstance(views, Path) else views
         self.calls[-1]["views"] = None if views is None else [view.name for view in views]
         for done in range(3):
             progress(done + 1, 3)
@@ -134,6 +141,31 @@ def test_segment_writes_and_reports(room, segmenter):
 def test_segment_without_views(room, segmenter):
     assert segment(room).exit_code == 0
     assert segmenter.calls == [{"device": "auto", "views": None}]
+
+
+def test_demo_builds_once_and_leaves_pictures(tmp_path, segmenter, monkeypatch):
+    small = functools.partial(generate_room, image_size=(48, 64), point_spacing=0.15)
+    monkeypatch.setattr("xmask3d_rt.demo.generate_room", small)
+    builds = []
+
+    def build(args):
+        builds.append(args)
+        make_engines(tmp_path / "tiny")
+
+    monkeypatch.setattr(cli, "run_build", build)
+    options = ("--out", tmp_path / "demo", "--engine-dir", tmp_path / "tiny", "--views", 2)
+    for _ in range(2):
+        outcome = run("demo", *options, "--device", "cpu")
+        assert outcome.exit_code == 0, outcome.output
+    target = str(tmp_path / "tiny")
+    assert builds == [["--preset", "tiny", "--out", target, "--device", "cpu"]]
+    assert segmenter.calls[0] == {"device": "cpu", "views": ["0", "1"]}
+    for suffix in ("ply", "png", "json"):
+        assert f"wrote {tmp_path / 'demo/room_labelled'}.{suffix}" in outcome.stdout
+        assert (tmp_path / f"demo/room_labelled.{suffix}").is_file()
+    assert outcome.stderr.count("labels mean nothing") == 1
+    (tmp_path / "tiny/unet.onnx").write_bytes(b"broken")
+    assert not has_engines(tmp_path / "tiny")
 
 
 def test_views_limit(room, segmenter):

@@ -1,7 +1,5 @@
 """Resizing and intrinsics: against a scalar transcription of the formula and the golden cases."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,9 +11,6 @@ from xmask3d_rt.preprocess import (
     scale_intrinsics,
 )
 from xmask3d_rt.scene import View
-
-SHARED = Path(__file__).parents[2] / "shared"
-GOLDEN = SHARED / "golden"
 
 
 def resize_slowly(image, rows, cols):
@@ -129,24 +124,22 @@ def test_prepare_view_inverts_the_pose():
     assert prepared.name == "v"
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="reference cases ../shared/golden are absent")
 @pytest.mark.parametrize("case", ["A", "C"])
-def test_image_and_intrinsics_of_the_golden_cases(case):
-    inputs = np.load(GOLDEN / f"case_{case}_inputs.npz")
+def test_image_and_intrinsics_of_the_golden_cases(case, shared):
+    inputs = np.load(shared / f"golden/case_{case}_inputs.npz")
     np.testing.assert_array_equal(resize_image(inputs["image_orig"], 512), inputs["image_512"])
     scaled = scale_intrinsics(inputs["K640"], (640, 480), (320, 240))
     np.testing.assert_array_equal(scaled, inputs["K320"][:3, :3])
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="reference scene ../shared is absent")
-def test_visible_points_of_the_kitchen_scene():
+def test_visible_points_of_the_kitchen_scene(shared):
     """Depth, intrinsics and pose together: the released code's visible points, exactly."""
     from xmask3d_rt.rgbd import load_rgbd
     from xmask3d_rt.scene import PointCloud
 
-    cloud = PointCloud.load(SHARED / "scenes/kitchen/scene.ply")
-    golden = np.load(GOLDEN / "scene_KITCHEN_golden.npz")
-    views = {view.name: view for view in load_rgbd(SHARED / "scenes/kitchen")}
+    cloud = PointCloud.load(shared / "scenes/kitchen/scene.ply")
+    golden = np.load(shared / "golden/scene_KITCHEN_golden.npz")
+    views = {view.name: view for view in load_rgbd(shared / "scenes/kitchen")}
     for j, view_id in enumerate(golden["view_ids"]):
         view = prepare_view(views[str(view_id)], 64, (240, 320))
         np.testing.assert_array_equal(view.intrinsics, golden["K320"][:3, :3])

@@ -79,13 +79,41 @@ def test_ply(result, tmp_path):
     np.testing.assert_array_equal(vertex["red"], result.point_colors[:, 0])
 
 
-def test_png(result, tmp_path):
-    picture = np.asarray(Image.open(result.save(tmp_path / "result.PNG")))
-    assert picture.shape[0] == 900
-    assert picture.shape[1] > 1200  # the legend stands beside the picture
-    legend = picture[:, 1200:]
-    swatches = [(legend == color).all(axis=2).any() for color in result.colors]
-    assert swatches == [True, False, True]  # a class without points is not listed
+def test_png_shows_the_classes_and_names_them(tmp_path):
+    floor = np.stack(np.meshgrid(np.arange(40), np.arange(30), [0]), axis=-1).reshape(-1, 3) / 10
+    labels = np.where(floor[:, 0] < 2, 0, 1)
+    result = make_result(
+        cloud=PointCloud(floor),
+        classes=parse_classes("wall,floor,lamp"),
+        labels=labels,
+        scores=np.ones(len(floor)),
+        heads={"3d": labels},
+        coverage=np.zeros(len(floor)),
+    )
+    picture = np.asarray(Image.open(result.save(tmp_path / "out.PNG")))
+    assert picture.ndim == 3
+    assert picture.dtype == np.uint8
+    legend = picture[:, 1200:].reshape(-1, 3).tolist()
+    shown = picture[:, :1200].reshape(-1, 3).astype(int)
+    for color in result.colors[:2]:
+        assert color.tolist() in legend
+        assert (np.abs(shown - color).max(axis=1) < 8).sum() > 10_000
+    assert result.colors[2].tolist() not in legend
+
+
+def test_png_of_many_classes_names_the_most_frequent(tmp_path):
+    points = np.random.default_rng(1).uniform(0, 4, (6000, 3))
+    labels = np.minimum(np.arange(6000) // 25, 199)
+    result = make_result(
+        cloud=PointCloud(points),
+        classes=parse_classes("scannet200"),
+        labels=labels,
+        scores=np.ones(6000),
+        heads={},
+        coverage=np.zeros(6000),
+    )
+    picture = Image.open(result.save(tmp_path / "out.png"))
+    assert 1200 < picture.width < 2000
 
 
 def test_unknown_suffix_rejected(result, tmp_path):

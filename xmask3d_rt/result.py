@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.ply import write_labelled_ply
-from xmask3d_rt.preview import draw_legend, render_preview
 from xmask3d_rt.scene import PointCloud
 from xmask3d_rt.version import __version__
 
 SUFFIXES = (".ply", ".npz", ".json", ".png")
+LEGEND_CLASSES = 40  # most frequent classes named in a picture
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -193,12 +192,22 @@ class Result:
         path.write_text(json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n")
 
     def _save_png(self, path: Path) -> None:
+        from PIL import Image
+
+        from xmask3d_rt.preview import draw_legend, render_preview
+
         picture = render_preview(self.cloud.xyz, self.point_colors)
-        order = np.argsort(-self.counts, kind="stable")
-        shown = order[self.counts[order] > 0]  # the largest class first, absent ones not at all
-        names = [self.classes.titles[index] for index in shown]
-        picture = draw_legend(picture, names, self.classes.colors[shown], self.counts[shown])
-        Image.fromarray(picture).save(path)
+        present = np.argsort(-self.counts, kind="stable")[: np.count_nonzero(self.counts)]
+        listed = present[:LEGEND_CLASSES]
+        names = [self.classes[index] for index in listed]
+        # Shares are of the whole cloud, so classes left out are a row of their own.
+        counts = self.counts[listed].tolist()
+        colors = self.colors[listed]
+        if len(listed) < len(present):
+            names.append(f"{len(present) - len(listed)} more")
+            counts.append(len(self) - sum(counts))
+            colors = np.vstack([colors, np.full((1, 3), 255, np.uint8)])
+        Image.fromarray(draw_legend(picture, names, colors, counts)).save(path, "PNG")
 
     def _check(self, name: str, values: np.ndarray, dtype: type) -> np.ndarray:
         values = np.asarray(values)
