@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,9 @@ def make_engines(root, kind="synthetic"):
         reason="fastest that passed",
     )
     weights = WeightSource(kind)
-    Manifest(get_preset("tiny"), weights, {"torch": "2.13"}, {"unet": component}, root).save()
+    copied = replace(component, name="heads", parity=Parity("copy", {"a": 0.0}, {"a": 0.0}))
+    components = {"unet": component, "heads": copied}
+    Manifest(get_preset("tiny"), weights, {"torch": "2.13"}, components, root).save()
 
 
 def run(*args):
@@ -269,7 +272,15 @@ def test_info(room, monkeypatch):
     monkeypatch.setattr(cli, "out", Console(width=200))
     outcome = run("info", room / "engines", "--verify")
     assert outcome.exit_code == 0
-    for word in ("tiny", "15 base, 4 novel", "synthetic", "1.5 kB", "hashed anew", "onnxruntime"):
+    for word in (
+        "tiny",
+        "15 base, 4 novel",
+        "synthetic",
+        "1.5 kB",
+        "a 0.0e+00",
+        "hashed anew",
+        "onnxruntime",
+    ):
         assert word in outcome.stdout, word
     assert "unet2 2.0e-06 <= 1e-05" in outcome.stdout
     values = json.loads(run("info", room / "engines", "--json").stdout)

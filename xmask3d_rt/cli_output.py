@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xmask3d_rt.doctor import Diagnosis
-from xmask3d_rt.engines.manifest import Component, Manifest
+from xmask3d_rt.engines.manifest import Component, Manifest, Parity
 from xmask3d_rt.result import Result
 
 MAX_CLASSES = 20
@@ -94,11 +94,16 @@ def print_manifest(console: Console, manifest: Manifest, verified: bool) -> None
     }
     for key, value in rows.items():
         console.print(f"{key:>10}  {escape(value)}", highlight=False, soft_wrap=True)
-    heading = ("component", "backend", "precision", "size", "parity", "why")
+    heading = ("component", "backend", "precision", "size", "parity")
     table = Table(*heading, box=None, header_style="bold")
+    reasons: dict[str, list[str]] = {}
     for name, component in manifest.components.items():
         table.add_row(name, *(escape(cell) for cell in _component_cells(component)))
+        reasons.setdefault(component.reason, []).append(name)
     console.print(table)
+    for reason, names in reasons.items():
+        if reason:
+            console.print(f"{', '.join(names)}: {reason}", markup=False, soft_wrap=True)
 
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
@@ -125,14 +130,20 @@ def _describe_weights(manifest: Manifest) -> str:
 
 
 def _component_cells(component: Component) -> tuple[str, ...]:
-    """Backend, precision, size, worst parity error with its tolerance, reason for the choice."""
+    """Backend, precision, size, and the worst parity error with its tolerance."""
     parity = component.parity
     checked = "not checked"
     if parity is not None:
-        worst = max(parity.errors, key=lambda name: parity.errors[name] / parity.tolerances[name])
+        worst = max(parity.errors, key=lambda name: _strain(parity, name))
         checked = f"{worst} {parity.errors[worst]:.1e} <= {parity.tolerances[worst]:.0e}"
     size = _size(sum(file.size for file in component.files))
-    return component.backend, str(component.precision), size, checked, component.reason
+    return component.backend, str(component.precision), size, checked
+
+
+def _strain(parity: Parity, name: str) -> float:
+    """Error of an output over its tolerance; copied weights have a tolerance of 0."""
+    error, tolerance = parity.errors[name], parity.tolerances[name]
+    return error / tolerance if tolerance else error
 
 
 def _size(count: int) -> str:
