@@ -36,16 +36,20 @@ class FakeSegmenter:
     calls: list = []  # noqa: RUF012
     failure: BaseException | None = None
 
-    def __init__(self, engine_dir, device):
+    def __init__(self, engine_dir, device, threads=None):
         self.manifest = Manifest.load(engine_dir)
-        self.calls.append({"device": device})
+        self.calls.append({"device": device} | ({"threads": threads} if threads else {}))
 
     def run(self, points, classes, views=None, progress=None):
         if self.failure is not None:
             raise self.failure
         points, classes = as_point_cloud(points), parse_classes(classes)
+        if isinstance(views, str):
+            self.calls[-1]["views"] = views
+            views = None
         views = load_rgbd(views) if isinstance(views, Path) else views
-        self.calls[-1]["views"] = None if views is None else [view.name for view in views]
+        named = None if views is None else [view.name for view in views]
+        self.calls[-1].setdefault("views", named)
         for done in range(3):
             progress(done + 1, 3)
         labels = np.arange(len(points)) % len(classes)
@@ -144,6 +148,14 @@ def test_segment_writes_and_reports(room, segmenter):
 def test_segment_without_views(room, segmenter):
     assert segment(room).exit_code == 0
     assert segmenter.calls == [{"device": "auto", "views": None}]
+
+
+def test_no_views(room, segmenter):
+    assert segment(room, "--no-views", "--threads", 3).exit_code == 0
+    assert segmenter.calls == [{"device": "auto", "threads": 3, "views": "none"}]
+    outcome = segment(room, "--no-views", "--rgbd", room)
+    assert outcome.exit_code == 2
+    assert "--no-views and --rgbd exclude each other" in outcome.stderr
 
 
 def test_demo_builds_once_and_leaves_pictures(tmp_path, segmenter, monkeypatch):

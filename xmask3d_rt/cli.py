@@ -125,7 +125,13 @@ def segment(
         int | None,
         typer.Option(min=1, help="Use at most this many views, spread evenly over the folder."),
     ] = None,
+    no_views: Annotated[
+        bool, typer.Option("--no-views", help="Use the 3D head alone; it knows fewer classes.")
+    ] = False,
     device: DeviceOption = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the engines; all cores if absent.")
+    ] = None,
 ) -> None:
     """Label every point of a scene with the classes you name."""
     from xmask3d_rt import cli_output
@@ -134,15 +140,19 @@ def segment(
     from xmask3d_rt.rgbd import load_rgbd, spread_views
     from xmask3d_rt.scene import PointCloud
 
+    if no_views and rgbd is not None:
+        raise ValueError("--no-views and --rgbd exclude each other")
     # What the caller gave is checked before engines of gigabytes are loaded.
     targets = [check_output(path) for path in (*output, *([preview] if preview else []))]
     class_list = parse_classes(classes, "--classes")
     cloud = PointCloud.load(scene)
-    views = spread_views(load_rgbd(rgbd), views_limit) if rgbd else None
+    views: Any = "none" if no_views else None
+    if rgbd is not None:
+        views = spread_views(load_rgbd(rgbd), views_limit)
 
     from xmask3d_rt.segmenter import Segmenter
 
-    segmenter = Segmenter(engine_dir, device=device)
+    segmenter = Segmenter(engine_dir, device=device, threads=threads)
     with cli_output.view_progress(err) as progress:
         result = segmenter.run(cloud, class_list, views=views, progress=progress)
     for target in targets:
