@@ -68,23 +68,23 @@ def map_tensors(
 
     Returns:
         Two lists, the map and its swapped map (empty unless training), each empty for
-        kernel_map None, else [neighbors, row_order, in_maps, out_maps, offsets], where an
-        empty tensor stands for what is not needed.
+        kernel_map None, else [neighbors, in_maps, out_maps, offsets, row_order, row_masks,
+        columns], where an empty tensor stands for what is not needed.
     """
     if kernel_map is None:
         return [], []
-    neighbors = kernel_map.neighbors
-    none = neighbors.new_empty(0)
-    on_triton = runs_triton(neighbors)
+    none = kernel_map.neighbors.new_empty(0)
+    on_triton = runs_triton(none)
     gathered = not on_triton and in_channels <= MAX_GATHER_CHANNELS
     with_pairs = training if on_triton else not gathered
-    pairs = list(kernel_map.pairs) if with_pairs else [none, none, none]
-    maps = [neighbors, kernel_map.row_order if on_triton else none, *pairs]
+    pairs = kernel_map.pairs if with_pairs else (none, none, none)
+    plan = kernel_map.plan if on_triton else (none, none, none)
+    maps = [kernel_map.neighbors, *pairs, *plan]
     if not training:
         return maps, []
     swapped = kernel_map.swapped
-    pairs = [pairs[1], pairs[0], pairs[2]]
-    return maps, [swapped.neighbors, swapped.row_order if on_triton else none, *pairs]
+    plan = swapped.plan if on_triton else (none, none, none)
+    return maps, [swapped.neighbors, pairs[1], pairs[0], pairs[2], *plan]
 
 
 def _check_arguments(
@@ -133,7 +133,9 @@ def _sparse_conv_triton(
     residual: Tensor | None,
     relu: bool,
 ) -> Tensor:
-    return sparse_conv_reference(feats, skip, weight, maps, swapped_maps, bias, residual, relu)
+    from xmask3d_rt.kernels.sparse_conv.launch import launch_sparse_conv
+
+    return launch_sparse_conv(feats, skip, weight, maps, swapped_maps, bias, residual, relu)
 
 
 def _sparse_conv_fake(
@@ -151,7 +153,9 @@ def _sparse_conv_fake(
 
 
 def _wgrad_triton(feats: Tensor, grad: Tensor, maps: list[Tensor], offset_count: int) -> Tensor:
-    return sparse_conv_wgrad_reference(feats, grad, maps, offset_count)
+    from xmask3d_rt.kernels.sparse_conv.launch import launch_wgrad
+
+    return launch_wgrad(feats, grad, maps, offset_count)
 
 
 def _wgrad_fake(feats: Tensor, grad: Tensor, maps: list[Tensor], offset_count: int) -> Tensor:
