@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from xmask3d_rt.kernels.dispatch import runs_triton
+
 MAX_MASK_BITS = 62  # offsets of a map whose occupancy is kept as one int64 per row
 
 
@@ -113,6 +115,10 @@ class KernelMap:
         if count > MAX_MASK_BITS:
             none = self.neighbors.new_empty(0)
             return TilePlan(none, none.to(torch.int64), self.neighbors.t().contiguous())
+        if runs_triton(self.neighbors):
+            from xmask3d_rt.kernels.kernel_map.launch import plan_tiles
+
+            return TilePlan(*plan_tiles(self.neighbors))
         bits = torch.ones(count, dtype=torch.int64, device=self.neighbors.device)
         bits = bits << torch.arange(count, device=bits.device)
         masks = ((self.neighbors >= 0) * bits).sum(dim=1)  # [M_out]

@@ -7,7 +7,6 @@ from torch import Tensor
 from xmask3d_rt.kernels.dispatch import interprets_triton
 from xmask3d_rt.kernels.sparse_conv import kernel
 from xmask3d_rt.kernels.sparse_conv.tiles import (
-    THIN_CHANNELS,
     choose_thin_tile,
     choose_tile,
     choose_wgrad_tile,
@@ -50,7 +49,7 @@ def launch_sparse_conv(
         "RELU": relu,
         **_arithmetic(feats),
     }
-    if maps and skip is None and feats.shape[1] <= THIN_CHANNELS:
+    if maps and maps[6].numel() == 0:  # few input channels: see map_tensors
         tile = choose_thin_tile(feats.dtype)
         grid = (triton.cdiv(m_out, tile.block_m) * triton.cdiv(n, tile.block_n),)
         kernel.sparse_conv_thin_kernel[grid](

@@ -13,7 +13,6 @@ import torch
 
 from xmask3d_rt.kernels.dispatch import interprets_triton
 
-THIN_CHANNELS = 8  # inputs up to here take the kernel that reduces over (offset, channel) pairs
 _ANY = 1 << 30
 _LARGE_SHARED = (90, 100)  # 227 KB per block, and products that read from it
 
