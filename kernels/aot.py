@@ -42,8 +42,9 @@ class CompileCase:
 
     `arguments` maps the name of every argument that is not constexpr to its type ("*fp32",
     "*i64", "i32", ...), `constants` every other one to its value; an integer argument that is 1
-    at launch belongs there too, as Triton specialises on it. Pointers named in `unaligned` are
-    not taken to be aligned to 16 bytes.
+    at launch belongs there too, as Triton specialises on it. Pointers are taken to be aligned
+    to 16 bytes except those named in `unaligned`; integers that are multiples of 16 at launch
+    (on which Triton specialises as well: they decide how wide loads are) are named in `divisible`.
     """
 
     op: str
@@ -55,6 +56,7 @@ class CompileCase:
     num_stages: int = 3
     architectures: tuple[int, ...] = ARCHITECTURES
     unaligned: tuple[str, ...] = ()
+    divisible: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -101,7 +103,8 @@ def compile_case(case: CompileCase, sm: int) -> Resources:
     aligned = [
         (index,)
         for index, name in enumerate(names)
-        if signature[name].startswith("*") and name not in case.unaligned
+        if name in case.divisible
+        or (signature[name].startswith("*") and name not in case.unaligned)
     ]
     source = ASTSource(
         case.kernel,

@@ -1,4 +1,4 @@
-"""Compile cases of the neighbour look-up."""
+"""Compile cases of the neighbour look-up and of the tile plan."""
 
 from xmask3d_rt.kernels.aot import CompileCase
 from xmask3d_rt.kernels.coords import AXIS_BITS
@@ -32,4 +32,18 @@ def compile_cases() -> list[CompileCase]:
         cases.append(
             CompileCase("kernel_map", variant, kernel.find_neighbors_kernel, arguments, constants)
         )
+    return cases + _plan_cases()
+
+
+def _plan_cases() -> list[CompileCase]:
+    cases = []
+    for offsets in (8, 27):
+        constants = {"OFFSETS": offsets, "BLOCK_M": 64, "BLOCK_K": 8 if offsets == 8 else 32}
+        masks = {"neighbors_ptr": "*i32", "m": "i32", "masks_ptr": "*i64"}
+        columns = {"neighbors_ptr": "*i32", "order_ptr": "*i64", "m": "i32", "columns_ptr": "*i32"}
+        for function, arguments in (
+            (kernel.row_masks_kernel, masks),
+            (kernel.columns_kernel, columns),
+        ):
+            cases.append(CompileCase("kernel_map", f"o{offsets}", function, arguments, constants))
     return cases

@@ -55,3 +55,44 @@ def find_neighbors_kernel(
         active = active & (seen != -1) & (seen != key)
         slot = (slot + 1) & ((1 << LOG_CAPACITY) - 1)
     tl.store(neighbors_ptr + offs, found, mask=mask)
+
+
+@triton.jit
+def row_masks_kernel(
+    neighbors_ptr,
+    m,
+    masks_ptr,
+    OFFSETS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """masks[o] = Σ_k [neighbors[o, k] >= 0] · 2^k, for at most 62 offsets."""
+    offs_m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_k = tl.arange(0, BLOCK_K)
+    mask = (offs_m < m)[:, None] & (offs_k < OFFSETS)[None, :]
+    # [BLOCK_M, BLOCK_K]
+    near = tl.load(neighbors_ptr + offs_m[:, None] * OFFSETS + offs_k[None, :], mask=mask, other=-1)
+    bits = (near >= 0).to(tl.int64) << offs_k.to(tl.int64)[None, :]
+    tl.store(masks_ptr + offs_m, tl.sum(bits, axis=1), mask=offs_m < m)
+
+
+@triton.jit
+def columns_kernel(
+    neighbors_ptr,
+    order_ptr,
+    m,
+    columns_ptr,
+    OFFSETS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """columns[k, o] = neighbors[order[o], k]."""
+    offs_m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_k = tl.arange(0, BLOCK_K)
+    mask_m = offs_m < m
+    mask = mask_m[:, None] & (offs_k < OFFSETS)[None, :]
+    # [BLOCK_M]
+    row = tl.load(order_ptr + offs_m, mask=mask_m, other=0)
+    # [BLOCK_M, BLOCK_K]
+    near = tl.load(neighbors_ptr + row[:, None] * OFFSETS + offs_k[None, :], mask=mask, other=-1)
+    tl.store(columns_ptr + offs_k.to(tl.int64)[None, :] * m + offs_m[:, None], near, mask=mask)

@@ -1,10 +1,11 @@
-"""Launcher of the neighbour look-up."""
+"""Launchers of the neighbour look-up and of the tile plan."""
 
 import torch
 import triton
 from torch import Tensor
 
 from xmask3d_rt.kernels.coords import AXIS_BITS
+from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.kernel_map import kernel
 from xmask3d_rt.kernels.voxelize.hash_table import BLOCK
 
@@ -31,3 +32,26 @@ def find_neighbors(
             BLOCK=BLOCK,
         )
     return neighbors
+
+
+def plan_tiles(neighbors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Row order, sorted row masks and columns of a map; see `KernelMap.plan`."""
+    m, count = neighbors.shape
+    masks = torch.empty(m, dtype=torch.int64, device=neighbors.device)
+    columns = torch.empty((count, m), dtype=torch.int32, device=neighbors.device)
+    blocks = {"BLOCK_M": block_size(64, 512), "BLOCK_K": triton.next_power_of_2(count)}
+    grid = (triton.cdiv(max(m, 1), blocks["BLOCK_M"]),)
+    neighbors = neighbors.contiguous()
+    kernel.row_masks_kernel[grid](
+        neighbors_ptr=neighbors, m=m, masks_ptr=masks, OFFSETS=count, **blocks
+    )
+    masks, order = torch.sort(masks, stable=True)
+    kernel.columns_kernel[grid](
+        neighbors_ptr=neighbors,
+        order_ptr=order,
+        m=m,
+        columns_ptr=columns,
+        OFFSETS=count,
+        **blocks,
+    )
+    return order.to(torch.int32), masks, columns

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from xmask3d_rt.kernels.dispatch import runs_triton
+
+MAX_MASK_BITS = 62  # offsets of a map whose occupancy is kept as one int64 per row
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +23,18 @@ class CoordIndex:
     coords: Tensor  # [M, 4] int32
     keys: Tensor  # [M] or [capacity] int64
     rows: Tensor  # [M] or [capacity] int32
+
+
+class TilePlan(NamedTuple):
+    """A kernel map as the implicit-GEMM kernel reads it; see `KernelMap.plan`.
+
+    Rows are sorted by the bit mask of their valid offsets, ties in row order. Above
+    `MAX_MASK_BITS` offsets rows keep their order, and the first two are empty.
+    """
+
+    row_order: Tensor  # [M_out] int32
+    row_masks: Tensor  # [M_out] int64, in row order
+    columns: Tensor  # [K, M_out] int32: neighbors, transposed, in row order
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +105,26 @@ class KernelMap:
         )
 
     @cached_property
-    def row_order(self) -> Tensor:
-        """Order of output rows in which neighbours in a tile use the same offsets: [M_out] int32.
+    def plan(self) -> "TilePlan":
+        """Rows sorted so that those of one tile use the same offsets, for the GPU kernel.
 
-        Rows sorted by the bit mask of their valid offsets, ties in row order: a tile then skips
-        the offsets that none of its rows has. On a room 13.6 of 27 offsets are occupied on
-        average, and in a transposed 2³ map exactly one of 8.
+        On a room 13.6 of 27 offsets are occupied on average, and in a transposed 2³ map exactly
+        one of 8: a tile of sorted rows skips most of the others.
         """
         count = self.neighbors.shape[1]
+        if count > MAX_MASK_BITS:
+            none = self.neighbors.new_empty(0)
+            return TilePlan(none, none.to(torch.int64), self.neighbors.t().contiguous())
+        if runs_triton(self.neighbors):
+            from xmask3d_rt.kernels.kernel_map.launch import plan_tiles
+
+            return TilePlan(*plan_tiles(self.neighbors))
         bits = torch.ones(count, dtype=torch.int64, device=self.neighbors.device)
-        bits = bits << torch.arange(count, device=bits.device) % 62
-        mask = ((self.neighbors >= 0) * bits).sum(dim=1)  # [M_out]
-        return torch.argsort(mask, stable=True).to(torch.int32)
+        bits = bits << torch.arange(count, device=bits.device)
+        masks = ((self.neighbors >= 0) * bits).sum(dim=1)  # [M_out]
+        masks, order = torch.sort(masks, stable=True)
+        columns = self.neighbors.index_select(0, order).t().contiguous()
+        return TilePlan(order.to(torch.int32), masks, columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 from xmask3d_rt.kernels.dispatch import define_backward, define_op, runs_triton
 from xmask3d_rt.kernels.kernel_map import KernelMap
 from xmask3d_rt.kernels.sparse_conv.reference import (
-    MAX_GATHER_CHANNELS,
+    THIN_CHANNELS,
     sparse_conv_reference,
     sparse_conv_wgrad_reference,
 )
@@ -55,36 +55,41 @@ def sparse_conv(
     _check_arguments(first, skip, weight, kernel_map, epilogue)
     inputs = (first, skip, weight, epilogue.bias, epilogue.residual)
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    maps, swapped_maps = map_tensors(kernel_map, weight.shape[1], training)
+    thin = skip is None and weight.shape[1] <= THIN_CHANNELS
+    maps, swapped_maps = map_tensors(kernel_map, thin, training)
     return _sparse_conv(
         first, skip, weight, maps, swapped_maps, epilogue.bias, epilogue.residual, epilogue.relu
     )
 
 
 def map_tensors(
-    kernel_map: KernelMap | None, in_channels: int, training: bool
+    kernel_map: KernelMap | None, thin: bool, training: bool
 ) -> tuple[list[Tensor], list[Tensor]]:
     """A kernel map as the operator takes it: what this device and use need, and nothing else.
 
+    Args:
+        kernel_map: None for a 1x1 convolution.
+        thin: few input channels from one source: neighbours are gathered, not paired.
+        training: whether gradients will be asked for.
+
     Returns:
         Two lists, the map and its swapped map (empty unless training), each empty for
-        kernel_map None, else [neighbors, row_order, in_maps, out_maps, offsets], where an
-        empty tensor stands for what is not needed.
+        kernel_map None, else [neighbors, in_maps, out_maps, offsets, row_order, row_masks,
+        columns], where an empty tensor stands for what is not needed.
     """
     if kernel_map is None:
         return [], []
-    neighbors = kernel_map.neighbors
-    none = neighbors.new_empty(0)
-    on_triton = runs_triton(neighbors)
-    gathered = not on_triton and in_channels <= MAX_GATHER_CHANNELS
-    with_pairs = training if on_triton else not gathered
-    pairs = list(kernel_map.pairs) if with_pairs else [none, none, none]
-    maps = [neighbors, kernel_map.row_order if on_triton else none, *pairs]
+    none = kernel_map.neighbors.new_empty(0)
+    on_triton = runs_triton(none)
+    with_pairs = training if on_triton else not thin
+    pairs = kernel_map.pairs if with_pairs else (none, none, none)
+    plan = kernel_map.plan if on_triton and not thin else (none, none, none)
+    maps = [kernel_map.neighbors, *pairs, *plan]
     if not training:
         return maps, []
     swapped = kernel_map.swapped
-    pairs = [pairs[1], pairs[0], pairs[2]]
-    return maps, [swapped.neighbors, swapped.row_order if on_triton else none, *pairs]
+    plan = swapped.plan if on_triton else (none, none, none)
+    return maps, [swapped.neighbors, pairs[1], pairs[0], pairs[2], *plan]
 
 
 def _check_arguments(
@@ -133,7 +138,9 @@ def _sparse_conv_triton(
     residual: Tensor | None,
     relu: bool,
 ) -> Tensor:
-    return sparse_conv_reference(feats, skip, weight, maps, swapped_maps, bias, residual, relu)
+    from xmask3d_rt.kernels.sparse_conv.launch import launch_sparse_conv
+
+    return launch_sparse_conv(feats, skip, weight, maps, swapped_maps, bias, residual, relu)
 
 
 def _sparse_conv_fake(
@@ -151,7 +158,9 @@ def _sparse_conv_fake(
 
 
 def _wgrad_triton(feats: Tensor, grad: Tensor, maps: list[Tensor], offset_count: int) -> Tensor:
-    return sparse_conv_wgrad_reference(feats, grad, maps, offset_count)
+    from xmask3d_rt.kernels.sparse_conv.launch import launch_wgrad
+
+    return launch_wgrad(feats, grad, maps, offset_count)
 
 
 def _wgrad_fake(feats: Tensor, grad: Tensor, maps: list[Tensor], offset_count: int) -> Tensor:

@@ -5,7 +5,7 @@ out[o] = Σ_k in[neighbors[o, k]] @ W[k], then + bias, + residual, ReLU.
 Per offset: gather rows, multiply, add to the outputs. On a room of 16,161 voxels (27 offsets,
 13.6 occupied, 96 → 96 channels, two cores of an EPYC) this ran at 151 GFLOP/s; one product
 over all gathered offsets, zeros included, at 43; per-offset products added up by
-`embedding_bag` at 64. Below `MAX_GATHER_CHANNELS` inputs the products are too thin for that,
+`embedding_bag` at 64. Below `THIN_CHANNELS` inputs the products are too thin for that,
 and the gathered form is the faster one.
 """
 
@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-MAX_GATHER_CHANNELS = 8  # 3 → 32 channels: 2.9 ms gathered, 4.2 ms per offset
+THIN_CHANNELS = 8  # 3 → 32 channels: 2.9 ms gathered, 4.2 ms per offset
 _CHUNK_ELEMENTS = 1 << 22  # of a gathered block; 16 MB in float32
 
 
@@ -31,16 +31,19 @@ def sparse_conv_reference(
 ) -> Tensor:
     """See `xmask3d_rt.kernels.sparse_conv`; `maps` as made by `map_tensors` there.
 
-    Half-precision inputs are accumulated in float32 and rounded once.
+    Half-precision inputs are multiplied and added up in float32 and rounded once.
     """
+    dtype = feats.dtype
+    feats, weight = _widen(feats), _widen(weight)
+    skip = None if skip is None else _widen(skip)
     sources = [(feats, weight[:, : feats.shape[1]])]
     if skip is not None:
         sources.append((skip, weight[:, feats.shape[1] :]))
     if not maps:
-        out = _accumulator(feats, feats.shape[0], weight.shape[2])
+        out = feats.new_zeros((feats.shape[0], weight.shape[2]))
         for source, part in sources:
             out += source @ part[0]
-    elif maps[2].numel() == 0:
+    elif maps[1].numel() == 0:
         out = _convolve_gathered(sources, maps[0])
     else:
         out = _convolve_pairs(sources, maps)
@@ -50,7 +53,7 @@ def sparse_conv_reference(
         out += residual
     if relu:
         out.clamp_(min=0)
-    return out.to(feats.dtype)
+    return out.to(dtype)
 
 
 def sparse_conv_wgrad_reference(
@@ -60,22 +63,24 @@ def sparse_conv_wgrad_reference(
     offset_count: int,
 ) -> Tensor:
     """Gradient of the weight: dW[k] = Σ_o in[neighbors[o, k]]ᵀ @ grad[o], [K, C_in, C_out]."""
-    shape = (offset_count, feats.shape[1], grad.shape[1])
-    out = torch.zeros(shape, dtype=_accumulator_dtype(feats), device=feats.device)
+    dtype = feats.dtype
+    feats, grad = _widen(feats), _widen(grad)
+    out = feats.new_zeros((offset_count, feats.shape[1], grad.shape[1]))
     if not maps:
         out[0] = feats.t() @ grad
-    elif maps[2].numel() == 0:
+    elif maps[1].numel() == 0:
         flat = out.view(-1, grad.shape[1])
         for start, block in _gather_blocks(feats, maps[0]):
             flat += block.t() @ grad[start : start + block.shape[0]]
     else:
         for k, in_rows, out_rows in _offset_pairs(maps):
             out[k] = feats.index_select(0, in_rows).t() @ grad.index_select(0, out_rows)
-    return out.to(feats.dtype)
+    return out.to(dtype)
 
 
 def _convolve_pairs(sources: list[tuple[Tensor, Tensor]], maps: list[Tensor]) -> Tensor:
-    out = _accumulator(sources[0][0], maps[0].shape[0], sources[0][1].shape[2])
+    feats, weight = sources[0]
+    out = feats.new_zeros((maps[0].shape[0], weight.shape[2]))
     for k, in_rows, out_rows in _offset_pairs(maps):
         # The centre of a submanifold map pairs every row with itself: nothing to gather.
         identity = in_rows.shape[0] == out.shape[0] and torch.equal(in_rows, out_rows)
@@ -84,12 +89,13 @@ def _convolve_pairs(sources: list[tuple[Tensor, Tensor]], maps: list[Tensor]) ->
                 out += source @ weight[k]
                 continue
             product = source.index_select(0, in_rows) @ weight[k]  # [L_k, C_out]
-            out.index_add_(0, out_rows, product.to(out.dtype))
+            out.index_add_(0, out_rows, product)
     return out
 
 
 def _convolve_gathered(sources: list[tuple[Tensor, Tensor]], neighbors: Tensor) -> Tensor:
-    out = _accumulator(sources[0][0], neighbors.shape[0], sources[0][1].shape[2])
+    feats, weight = sources[0]
+    out = feats.new_zeros((neighbors.shape[0], weight.shape[2]))
     for source, weight in sources:
         flat = weight.reshape(-1, weight.shape[2])  # [K * C_in, C_out]
         for start, block in _gather_blocks(source, neighbors):
@@ -110,15 +116,11 @@ def _gather_blocks(source: Tensor, neighbors: Tensor) -> Iterator[tuple[int, Ten
 
 def _offset_pairs(maps: list[Tensor]) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Offset k, input rows and output rows of every offset that has entries."""
-    bounds = maps[4].tolist()
+    bounds = maps[3].tolist()
     for k, (start, end) in enumerate(pairwise(bounds)):
         if end > start:
-            yield k, maps[2][start:end], maps[3][start:end]
+            yield k, maps[1][start:end], maps[2][start:end]
 
 
-def _accumulator_dtype(feats: Tensor) -> torch.dtype:
-    return torch.float32 if feats.dtype in (torch.float16, torch.bfloat16) else feats.dtype
-
-
-def _accumulator(feats: Tensor, rows: int, channels: int) -> Tensor:
-    return torch.zeros((rows, channels), dtype=_accumulator_dtype(feats), device=feats.device)
+def _widen(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -95,7 +95,11 @@ class FoldedSparseUNet:
                 f"sparse net: convolution {missing[0]!r} is missing; rebuild the engines with "
                 "python export/build_engines.py --force"
             )
-        self._w = {name: t.to(device=device, dtype=dtype) for name, t in tensors.items()}
+        # Biases join the float32 sums of a convolution before they are rounded.
+        self._w = {
+            name: t.to(device, torch.float32 if name.endswith(".bias") else dtype)
+            for name, t in tensors.items()
+        }
         self.dtype = dtype
         self._depths = [self._count_blocks(i + 1) for i in range(2 * LEVELS)]
 

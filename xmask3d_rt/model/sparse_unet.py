@@ -21,18 +21,29 @@ Feats = Tensor | tuple[Tensor, Tensor]  # a pair stands for its concatenation al
 
 
 class SparseConv(nn.Module):
-    """Sparse convolution without bias; `kernel` is [K³, Cin, Cout], or [Cin, Cout] for 1×1."""
+    """Sparse convolution without bias; `kernel` is [K³, Cin, Cout], or [Cin, Cout] for 1×1.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+    Initial values as in MinkowskiEngine and upstream's nets: normal over the fan-out, uniform
+    where transposed.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, transposed: bool = False
+    ) -> None:
         super().__init__()
         volume = kernel_size**3
         shape = (in_channels, out_channels) if volume == 1 else (volume, in_channels, out_channels)
         self.kernel = nn.Parameter(torch.empty(shape))
-        nn.init.normal_(self.kernel, std=math.sqrt(2 / (volume * out_channels)))
+        fan_out = volume * out_channels
+        if transposed:
+            nn.init.uniform_(self.kernel, -1 / math.sqrt(fan_out), 1 / math.sqrt(fan_out))
+        else:
+            nn.init.normal_(self.kernel, std=math.sqrt(2 / fan_out))
 
     def forward(self, feats: Feats, kernel_map: KernelMap | None) -> Tensor:
         """Features [M_out, Cout] on the output voxels of `kernel_map` (None: the same ones)."""
-        return sparse_conv(feats, self.kernel, kernel_map)
+        dtype = feats[0].dtype if isinstance(feats, tuple) else feats.dtype
+        return sparse_conv(feats, self.kernel.to(dtype), kernel_map)
 
 
 class SparseBatchNorm(nn.Module):
@@ -103,7 +114,7 @@ class MinkUNet(nn.Module):
         skips.pop()
         for i in range(LEVELS, 2 * LEVELS):
             stride = 1 << (2 * LEVELS - i)
-            self.add_module(f"convtr{i}p{stride}s2", SparseConv(width, planes[i], 2))
+            self.add_module(f"convtr{i}p{stride}s2", SparseConv(width, planes[i], 2, True))
             self.add_module(f"bntr{i}", SparseBatchNorm(planes[i]))
             layer = _make_layer(planes[i] + skips.pop(), planes[i], depths[i])
             self.add_module(f"block{i + 1}", layer)

@@ -60,3 +60,19 @@ def test_outside_the_range_rejected():
     coords = torch.tensor([[0, 1, 2, 1 << 20]], dtype=torch.int32)
     with pytest.raises(ValueError, match="voxel coordinates must lie in"):
         build_kernel_map(coords, 3)
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3, 4])
+@pytest.mark.parametrize("n", [0, 1, 31, 997])
+def test_plan(n, kernel_size):
+    kernel_map = build_kernel_map(random_coords(n), kernel_size)
+    neighbors, count = kernel_map.neighbors, kernel_size**3
+    order, masks, columns = kernel_map.plan
+    if count > 62:
+        assert torch.equal(columns, neighbors.t())
+        return
+    bits = (neighbors >= 0).long() << torch.arange(count)
+    expected, rows = torch.sort(bits.sum(dim=1), stable=True)
+    assert torch.equal(masks, expected)
+    assert torch.equal(order.long(), rows)
+    assert torch.equal(columns, neighbors[rows].t())
