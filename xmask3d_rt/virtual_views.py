@@ -86,9 +86,9 @@ def render_views(
         size: (rows, columns).
         intrinsics: K [3, 3] px of all views.
     """
-    cloud = points if isinstance(points, torch.Tensor) else torch.from_numpy(to_numpy(points, ""))
+    cloud = _as_tensor(points, "points")
     cloud = cloud if cloud.is_floating_point() else cloud.double()
-    colors = torch.as_tensor(rgb, device=cloud.device)
+    colors = _as_tensor(rgb, "rgb").to(cloud.device)
     camera = torch.as_tensor(intrinsics, device=cloud.device)
     spacing = estimate_spacing(cloud)
     views = []
@@ -98,6 +98,13 @@ def render_views(
         image, depth = drawn.image.cpu().numpy(), drawn.depth.cpu().numpy()
         views.append(View(image, depth, intrinsics, camera_to_world, name=f"virtual {index}"))
     return views
+
+
+def _as_tensor(values: Any, name: str) -> torch.Tensor:
+    """A tensor on the device it is on, or one on the host."""
+    if isinstance(values, torch.Tensor):
+        return values
+    return torch.from_numpy(np.require(to_numpy(values, f"render_views: {name}"), None, ["C", "W"]))
 
 
 def view_intrinsics(size: tuple[int, int], fov: float) -> np.ndarray:

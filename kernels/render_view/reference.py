@@ -13,7 +13,7 @@ SUBPIXEL = 16  # units per pixel of splat centres and radii
 DEPTH_UNITS = 65536  # units per metre of the depth in a key
 # Constants are exact in float32, to which Triton rounds float literals.
 NEAR = 0.0625  # metres; nothing closer to the camera is drawn
-FAR = 32768.0  # metres; depth in DEPTH_UNITS fits 31 bits
+FAR = 32767.0  # metres; depth in DEPTH_UNITS fits 31 bits
 SPLAT = 0.75  # radius of a splat over the point spacing: discs on a square grid close at 0.71
 MIN_RADIUS = 0.5  # px
 MAX_RADIUS = 24.0  # px; reached nearer than half a metre with 2 cm clouds at 640 px

@@ -17,17 +17,20 @@ def estimate_spacing(points: Tensor) -> Tensor:
     About the voxel size of a cloud with a point per voxel.
 
     Args:
-        points: positions in metres, `[N, 3]` float.
+        points: positions in metres, `[N, 3]` float; those that are not finite do not count.
 
     Returns:
         [1] float64 on the device of the points, at least 0.1 mm; 0.02 for fewer than five.
     """
+    if not points.is_cuda:
+        points = points[points.isfinite().all(dim=1)]
     if points.shape[0] <= NEIGHBOURS:
         return torch.full((1,), DEFAULT_SPACING, dtype=torch.float64, device=points.device)
     queries = points[:: max(points.shape[0] // QUERIES, 1)][:QUERIES].double()  # [q, 3]
     # The nearest is the point itself.
     fourth = (_measure_on_device if points.is_cuda else _measure_on_host)(points, queries)
-    return fourth.median().clamp_min(SMALLEST_SPACING).reshape(1)
+    median = fourth.nanmedian().nan_to_num(nan=DEFAULT_SPACING, posinf=DEFAULT_SPACING)
+    return median.clamp_min(SMALLEST_SPACING).reshape(1)
 
 
 def _measure_on_host(points: Tensor, queries: Tensor) -> Tensor:
@@ -38,7 +41,10 @@ def _measure_on_host(points: Tensor, queries: Tensor) -> Tensor:
 
 
 def _measure_on_device(points: Tensor, queries: Tensor) -> Tensor:
-    """Distance [q] to the fourth neighbour, by comparing all pairs; waits for nothing."""
+    """Distance [q] to the fourth neighbour, by comparing all pairs; NaN for a query of NaN.
+
+    topk takes NaN for the largest, so points that are not finite are nobody's neighbours.
+    """
     best = queries.new_full((len(queries), NEIGHBOURS + 1), torch.inf)
     for chunk in points.split(CHUNK):
         square = (queries[:, None] - chunk[None].double()).square().sum(2)  # [q, chunk]

@@ -12,6 +12,7 @@ from tests.kernels.render_scenes import SIZE, K, random_camera, random_cloud
 from xmask3d_rt.data.room import generate_room
 from xmask3d_rt.kernels import estimate_spacing, render_view
 from xmask3d_rt.kernels.render_view import reference
+from xmask3d_rt.kernels.render_view import spacing as spacing_module
 
 
 def brute_force(points, rgb, camera, spacing, size=SIZE):
@@ -205,6 +206,38 @@ def test_spacing_of_few_points_is_the_default(n):
 
 def test_spacing_of_coinciding_points_is_positive():
     assert 0 < float(estimate_spacing(torch.ones(50, 3))) < 0.001
+
+
+@pytest.mark.parametrize("spacing", [None, 0.1])
+def test_spacing_ignores_points_that_are_not_finite(spacing):
+    points, rgb = random_cloud(300)
+    expected = render_view(points, rgb, K, random_camera(), SIZE, spacing)
+    spoilt = torch.cat([points, torch.full((50, 3), math.nan)])
+    view = render_view(spoilt, torch.cat([rgb, rgb[:50]]), K, random_camera(), SIZE, spacing)
+    assert torch.equal(view.image, expected.image)
+
+
+def test_spacing_by_all_pairs_equals_the_tree():
+    points, _ = random_cloud(2000)
+    queries = points[::10].double()
+    torch.testing.assert_close(
+        spacing_module._measure_on_device(points, queries),
+        spacing_module._measure_on_host(points, queries),
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("n", [0, 1, 31, 997, 200_003])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_cuda_equals_cpu(n, smooth):
+    points, rgb = random_cloud(n, n)
+    camera = random_camera(n)
+    intrinsics = torch.tensor([[200.0, 0, 160], [0, 210, 120], [0, 0, 1]])
+    expected = render_view(points, rgb, intrinsics, camera, (240, 320), 0.03, smooth)
+    inputs = [tensor.cuda() for tensor in (points, rgb, intrinsics, camera)]
+    view = render_view(*inputs, (240, 320), 0.03, smooth)
+    for ours, theirs in zip(view, expected, strict=True):
+        assert torch.equal(ours.cpu(), theirs)
 
 
 def test_fake_tensors_have_the_same_form():
