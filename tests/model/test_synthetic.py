@@ -63,6 +63,27 @@ def test_centred_matrices_have_no_mean():
     assert weight.std() == pytest.approx(1 / 64, rel=0.02)
 
 
+def test_a_filled_model_holds_the_values_of_the_files(synthetic_tiny):
+    state = synthetic_tiny.state_dict()
+    layer = "cond_stage_model.transformer.text_model.encoder.layers.1.self_attn."
+    width = synthetic_tiny.config.diffusion.context_dim
+    packed = [synthetic_tensor("sd", f"{layer}{p}_proj.weight", (width, width)) for p in "qkv"]
+    name = "diffusion.text_encoder.transformer.resblocks.1.attn.in_proj_weight"
+    assert np.array_equal(state[name].numpy(), np.concatenate(packed))
+
+    projection = state["diffusion.vae.decoder.mid_block.attentions.0.to_out.0.weight"].numpy()
+    key = "first_stage_model.decoder.mid.attn_1.proj_out.weight"
+    convolution = synthetic_tensor("sd", key, (*projection.shape, 1, 1))
+    assert np.array_equal(projection, convolution[..., 0, 0])
+
+
+def test_filling_keeps_loss_constants(synthetic_tiny):
+    pos_weight = synthetic_tiny.config.loss.binary_pos_weight
+    assert synthetic_tiny.binary_loss_func.pos_weight.item() == pytest.approx(pos_weight)
+    classes = len(synthetic_tiny.config.split.base_names)
+    assert synthetic_tiny.criterion.empty_weight.shape == (classes + 1,)
+
+
 def test_names_without_a_rule_rejected():
     with pytest.raises(KeyError, match="no rule"):
         synthetic_tensor("xmask3d", "somewhere.else", (2, 2))

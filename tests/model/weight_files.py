@@ -14,17 +14,17 @@ from xmask3d_rt.model.key_map import Transform, build_key_map, map_hf_clip
 
 
 def split_source(source, tensor):
-    """The inverse of `Source.assemble`."""
+    """The inverse of `Source.assemble`; unchanged tensors share the model's memory."""
     match source.transform:
         case Transform.CONCAT:
-            parts = tensor.chunk(len(source.keys))
+            parts = [part.clone() for part in tensor.chunk(len(source.keys))]
         case Transform.SQUEEZE:
             parts = [tensor[:, :, None, None]]
         case Transform.TRANSPOSE:
-            parts = [tensor.T]
+            parts = [tensor.T.contiguous()]
         case _:
             parts = [tensor]
-    return {key: part.clone() for key, part in zip(source.keys, parts, strict=True)}
+    return dict(zip(source.keys, parts, strict=True))
 
 
 def file_tensors(model, namespace):
@@ -107,7 +107,7 @@ def write_diffusers(path, model, old_names=False):
             found = split_source(source, state[name])
             parts[part] |= {key.removeprefix(prefix): value for key, value in found.items()}
         else:
-            parts[part][inner] = state[name].clone()
+            parts[part][inner] = state[name]
     for part, tensors in parts.items():
         (path / part).mkdir(parents=True)
         stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"

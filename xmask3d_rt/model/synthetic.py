@@ -15,17 +15,21 @@ Arithmetic is float32 throughout and the same on every machine.
 """
 
 import math
+import os
 import re
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from xmask3d_rt.model.key_map import build_key_map
+from xmask3d_rt.model.key_map import Source, build_key_map
+
+MAX_WORKERS = 4  # each holds one tensor beside the model
 
 LOG_TEMPERATURE = 2.6592600369  # ln(1 / 0.07) in float32
 
@@ -112,15 +116,22 @@ def fill_synthetic(model: nn.Module) -> None:
         KeyError: a tensor that no weight file, or no rule, covers.
     """
     tensors = model.state_dict()
-    with torch.no_grad():
-        for name, source in build_key_map(model).items():
-            target = tensors[name]
-            parts = [
-                synthetic_tensor(source.namespace, key, shape)
-                for key, shape in zip(source.keys, source.shapes(target.shape), strict=True)
-            ]
-            if all(part is not None for part in parts):
-                target.copy_(source.assemble([torch.from_numpy(part) for part in parts]))
+    items = [(tensors[name], source) for name, source in build_key_map(model).items()]
+    workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:  # NumPy draws outside the interpreter lock
+        for _ in pool.map(lambda item: _fill(*item), items):
+            pass
+
+
+@torch.no_grad()
+def _fill(target: Tensor, source: Source) -> None:
+    parts = []
+    for key, shape in zip(source.keys, source.shapes(target.shape), strict=True):
+        part = synthetic_tensor(source.namespace, key, shape)
+        if part is None:
+            return
+        parts.append(torch.from_numpy(part))
+    target.copy_(source.assemble(parts))
 
 
 def synthetic_tensor(namespace: str, key: str, shape: Sequence[int]) -> np.ndarray | None:

@@ -6,15 +6,16 @@ checkpoint still finds it and a changed one never does.
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.files import atomic_write, hash_file
 from xmask3d_rt.model.checkpoints.layouts import CONVERTED_FORMAT
-from xmask3d_rt.model.checkpoints.matching import Match
+from xmask3d_rt.model.checkpoints.matching import Match, match_file
 from xmask3d_rt.model.checkpoints.weight_file import WeightFile, open_weights
 
 logger = logging.getLogger(__name__)
@@ -30,16 +31,14 @@ def hash_weights(file: WeightFile) -> str:
     return digest.hexdigest()
 
 
-def use_converted(
-    original: Match, sha256: str, folder: Path, match: Callable[[WeightFile], Match]
-) -> Match:
+def use_converted(original: Match, sha256: str, folder: Path, state: Mapping[str, Tensor]) -> Match:
     """The converted copy of a checked weight file, written first where there is none.
 
     Args:
         original: the file; it fits the model.
         sha256: its content hash.
         folder: where copies lie.
-        match: checks an opened file against the model.
+        state: state dict of the model.
 
     Returns:
         The copy, checked; an unusable one is replaced.
@@ -48,7 +47,7 @@ def use_converted(
     path = folder / f"{namespace}-{sha256[:16]}.safetensors"
     if path.exists():
         try:
-            found = match(open_weights(path))
+            found = match_file(open_weights(path), state)
             found.check()
             return found
         except CheckpointError as error:
@@ -62,4 +61,4 @@ def use_converted(
     }
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata)
-    return match(open_weights(path))
+    return match_file(open_weights(path), state)

@@ -1,7 +1,6 @@
 """Loading weight files into an `XMask3D`: all of them completely, or nothing."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,26 +57,29 @@ def load_checkpoints(
             tensor of the module in its shape; the model is as before.
     """
     given = {"xmask3d": xmask3d, "sd": sd, "clip": clip}
-    paths = {namespace: Path(path) for namespace, path in given.items() if path is not None}
-    match = partial(match_file, state=model.state_dict())
+    state = model.state_dict()
     matches = {}
-    for namespace, path in paths.items():
-        matches[namespace] = match(_open_as(namespace, path))
-        matches[namespace].check()
-    loaded = {}
-    for namespace, original in matches.items():
-        file = original.file
-        sha256 = hash_weights(file)
-        loaded[namespace] = LoadedWeights(file.path, file.layout.title, file.size, sha256)
-        if cache_dir is not None:
-            matches[namespace] = use_converted(original, sha256, Path(cache_dir), match)
+    for namespace, path in given.items():
+        if path is not None:
+            matches[namespace] = match_file(_open_as(namespace, Path(path)), state)
+            matches[namespace].check()
+    loaded = {namespace: _describe(match.file) for namespace, match in matches.items()}
+    if cache_dir is not None:
+        for namespace, entry in loaded.items():
+            # popped, so that the original is closed before its copy is read
+            matches[namespace] = use_converted(
+                matches.pop(namespace), entry.sha256, Path(cache_dir), state
+            )
     # most values are views of mapped files: holding all of them costs little memory
-    values = {name: found.load(name) for found in matches.values() for name in found.sources}
+    values = {name: match.load(name) for match in matches.values() for name in match.sources}
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name in values:
-                tensor.copy_(values[name])
+        for name, value in values.items():
+            state[name].copy_(value)
     return loaded
+
+
+def _describe(file: WeightFile) -> LoadedWeights:
+    return LoadedWeights(file.path, file.layout.title, file.size, hash_weights(file))
 
 
 def _open_as(namespace: str, path: Path) -> WeightFile:

@@ -209,8 +209,8 @@ class _Reader:
 
 
 def _read_storage(identity: Any) -> _Storage:
-    """`("storage", class, record, device, elements)`."""
-    tag, kind, record, _device, elements = identity
+    """`("storage", class, record, device, elements)`; older writers append to it."""
+    tag, kind, record, _device, elements, *_ = identity
     dtype = _STORAGES.get(getattr(kind, "path", ""))
     if tag != "storage" or dtype is None:
         raise _Refused(f"an unknown storage {identity!r}")
@@ -229,7 +229,9 @@ def _read_call(function: Any, arguments: tuple[Any, ...]) -> Any:
             return reference
         case "collections.OrderedDict", ():
             return {}
-        case str(path), _ if path.startswith("torch.jit._pickle."):
-            return arguments[0]  # a typed list
+        case str(path), (value, *_) if path.startswith("torch.jit._pickle."):
+            return value  # a typed list
+        case "torch.device", _:
+            return None
         case path, _:
             raise _Refused(f"a call of {path}")
