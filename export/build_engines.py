@@ -15,15 +15,16 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from xmask3d_rt.config import PRESETS, get_preset
+from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
 from xmask3d_rt.engines.manifest import Component
 from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
 from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
-from xmask3d_rt.export.weights import SyntheticWeights, Weights
+from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
 
 EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
 INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
 MIB = 2**20
+WEIGHTS_CACHE = ".weights"  # converted copies of weight files, by content hash
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -89,12 +90,18 @@ def print_result(console: Console, result: BuildResult, weights: Weights) -> Non
 
 
 def resolve_weights(
-    preset: str, kind: str | None, checkpoint: Path | None, sd: Path | None, clip: Path | None
+    config: ModelConfig,
+    kind: str | None,
+    checkpoint: Path | None,
+    sd: Path | None,
+    clip: Path | None,
+    out: Path,
 ) -> Weights:
-    """The weights that the options ask for.
+    """The weights that the options ask for; converted copies of files are kept in `out`.
 
     Raises:
         ValueError: options that contradict each other, or none for a full-size preset.
+        CheckpointError: a file is missing, unreadable, of another model or incomplete.
     """
     files = {"--checkpoint": checkpoint, "--sd": sd, "--clip": clip}
     given = [name for name, path in files.items() if path is not None]
@@ -102,11 +109,13 @@ def resolve_weights(
         raise ValueError(f"--weights must be synthetic, got {kind!r}; files: {', '.join(files)}")
     if given and kind:
         raise ValueError(f"--weights synthetic and {given[0]} exclude each other")
-    if not given and (kind or preset == "tiny"):
+    if not given and (kind or config.name == "tiny"):
         return SyntheticWeights()
+    if checkpoint is not None and sd is not None and clip is not None:
+        return FileWeights(config, checkpoint, sd, clip, out / WEIGHTS_CACHE)
     missing = [name for name in files if name not in given]
     raise ValueError(
-        f"preset {preset} needs {', '.join(missing)} (weight files), or --weights synthetic"
+        f"preset {config.name} needs {', '.join(missing)} (weight files), or --weights synthetic"
     )
 
 
@@ -133,10 +142,11 @@ def build(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
         config = get_preset(preset)
-        source = resolve_weights(preset, weights, checkpoint, sd, clip)
+        target = out or Path("engines") / preset
+        source = resolve_weights(config, weights, checkpoint, sd, clip, target)
         with Progress(*columns, console=console, transient=True) as progress:
             result = build_engines(
-                out or Path("engines") / preset,
+                target,
                 config,
                 source,
                 backend=backend,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
@@ -65,8 +66,19 @@ def export_onnx(
         ) from error
     if program is None:
         raise EngineError(f"{contract.name}: the ONNX exporter returned no program")
+    _strip_notes(program.model)
     program.save(str(path), external_data=_weight_bytes(module) > EXTERNAL_DATA_BYTES)
     return path
+
+
+def _strip_notes(model: ir.Model) -> None:
+    """Remove what the exporter notes about its own source lines: paths of this machine."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -43,7 +43,7 @@ PLAIN_CONTRACTS = {
 # Name of each sparse net in the whole model.
 _SPARSE_PREFIX = {"point_encoder": "pc_decoder.encoder.", "binary_head": "pc_binary_head.encoder."}
 _SPARSE_TOLERANCE = 5e-6
-_CHECK_VOXELS = 2000
+_CHECK_VOXELS = 900
 
 
 def head_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -3,14 +3,19 @@
 import hashlib
 import inspect
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.engines.files import FileEntry
 from xmask3d_rt.engines.manifest import WeightSource
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.model import key_map, synthetic
+from xmask3d_rt.model.checkpoints.loading import open_checkpoints
+from xmask3d_rt.model.xmask3d import XMask3D
 
 
 class Weights(Protocol):
@@ -62,3 +67,54 @@ class SyntheticWeights:
         if len(tensors) != len(parts):
             raise CheckpointError(f"{name!r} is not a learned weight, it cannot be synthetic")
         return source.assemble(tensors)
+
+
+class FileWeights:
+    """The user's weight files, checked completely before the first tensor is read.
+
+    Args:
+        config: of the model; decides which tensors are needed.
+        xmask3d: the released checkpoint.
+        sd: Stable Diffusion v1, a file or a diffusers folder.
+        clip: CLIP ViT-L-14.
+        cache_dir: where converted copies are kept; None keeps none.
+
+    Raises:
+        CheckpointError: a file is missing, unreadable, of another model or incomplete.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        xmask3d: Path,
+        sd: Path,
+        clip: Path,
+        cache_dir: Path | None = None,
+    ) -> None:
+        with torch.device("meta"):
+            state = XMask3D(config).state_dict()
+        self._opened = open_checkpoints(
+            state, xmask3d=xmask3d, sd=sd, clip=clip, cache_dir=cache_dir
+        )
+
+    @property
+    def source(self) -> WeightSource:
+        """Kind `files`, with name, size and SHA-256 of each."""
+        entries = (opened.entry for opened in self._opened.values())
+        files = tuple(FileEntry(e.path.name, e.size, e.sha256) for e in entries)
+        return WeightSource("files", files)
+
+    def fingerprint(self, namespaces: Iterable[str]) -> str:
+        """The hashes of the files of these namespaces."""
+        return " ".join(self._opened[namespace].entry.sha256 for namespace in sorted(namespaces))
+
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor `name`, in the file's precision.
+
+        Raises:
+            CheckpointError: no file has it.
+        """
+        for opened in self._opened.values():
+            if name in opened.match.sources:
+                return opened.match.load(name)
+        raise CheckpointError(f"no weight file has {name!r}; it is no tensor of this model")

@@ -75,7 +75,7 @@ class Segmenter:
         threads: int | None = None,
     ) -> None:
         manifest = Manifest.load(Path(engine_dir))
-        picked = pick_device(device)
+        picked = pick_device(device, manifest)
         engines = {
             name: open_engine(manifest, name, picked, threads)
             for name in (*ENGINES, "text_encoder")

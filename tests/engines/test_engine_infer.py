@@ -184,3 +184,11 @@ def test_device_names():
         pick_device("meta")
     with pytest.raises(EngineError, match=r"cuda:99 asked for, \d+ CUDA"):
         pick_device("cuda:99")
+
+
+@pytest.mark.parametrize(("backend", "expected"), [("onnxruntime", "cuda"), ("openvino", "cpu")])
+def test_auto_device_follows_the_engines(manifest, monkeypatch, backend, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    manifest.components["linear"] = dataclasses.replace(manifest.get("linear"), backend=backend)
+    assert pick_device("auto", manifest).type == expected
+    assert pick_device("auto").type == "cuda"

@@ -90,6 +90,7 @@ def test_manifest_of_a_build(built):
         "manifest.json",
         "mask_clip",
     ]
+    assert b"/export/" not in manifest.path_of("mask_clip").read_bytes()  # no source paths
     with open_engine(manifest, "mask_clip", "cpu") as engine:
         feeds = {
             spec.name: torch.zeros(shape)

@@ -9,16 +9,27 @@ from xmask3d_rt.engines.manifest import Component, Manifest
 from xmask3d_rt.errors import EngineError
 
 BACKENDS = ("onnxruntime", "openvino")
+CPU_BACKENDS = ("openvino",)
 
 
-def pick_device(device: str | torch.device = "auto") -> torch.device:
+def pick_device(
+    device: str | torch.device = "auto", manifest: Manifest | None = None
+) -> torch.device:
     """The device a name stands for; `auto` is the first GPU, else the CPU.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        manifest: of the engines to run; `auto` is the CPU where one was built for the CPU alone.
 
     Raises:
         EngineError: not a device name, or a GPU where there is none.
     """
     if device == "auto":
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        needs_cpu = manifest is not None and any(
+            component.backend in CPU_BACKENDS for component in manifest.components.values()
+        )
+        usable = torch.cuda.is_available() and not needs_cpu
+        return torch.device("cuda", 0) if usable else torch.device("cpu")
     try:
         picked = torch.device(device)
     except RuntimeError as error:

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def import_openvino() -> Any:
     return openvino
 
 
+@cache
 def has_bf16() -> bool:
     """Whether this processor has bf16 instructions that OpenVINO uses."""
     capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

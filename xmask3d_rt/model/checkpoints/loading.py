@@ -1,14 +1,15 @@
 """Loading weight files into an `XMask3D`: all of them completely, or nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.model.checkpoints.converted import hash_weights, use_converted
-from xmask3d_rt.model.checkpoints.matching import match_file
+from xmask3d_rt.model.checkpoints.matching import Match, match_file
 from xmask3d_rt.model.checkpoints.weight_file import WeightFile, open_weights
 
 _WORDS = {
@@ -26,6 +27,14 @@ class LoadedWeights:
     title: str
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class OpenedWeights:
+    """A weight file that fits the model, nothing read yet, and what it is."""
+
+    match: Match
+    entry: LoadedWeights
 
 
 def load_checkpoints(
@@ -56,26 +65,52 @@ def load_checkpoints(
         CheckpointError: a file is missing, unreadable, of another model, or does not hold every
             tensor of the module in its shape; the model is as before.
     """
-    given = {"xmask3d": xmask3d, "sd": sd, "clip": clip}
     state = model.state_dict()
+    opened = open_checkpoints(state, xmask3d=xmask3d, sd=sd, clip=clip, cache_dir=cache_dir)
+    matches = [weights.match for weights in opened.values()]
+    # most values are views of mapped files: holding all of them costs little memory
+    values = {name: match.load(name) for match in matches for name in match.sources}
+    with torch.no_grad():
+        for name, value in values.items():
+            state[name].copy_(value)
+    return {namespace: weights.entry for namespace, weights in opened.items()}
+
+
+def open_checkpoints(
+    state: Mapping[str, Tensor],
+    *,
+    xmask3d: Path | str | None = None,
+    sd: Path | str | None = None,
+    clip: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+) -> dict[str, OpenedWeights]:
+    """Open weight files and check that they hold every tensor; none is read.
+
+    Args:
+        state: state dict of an `XMask3D`, possibly on the meta device.
+        xmask3d, sd, clip, cache_dir: as in `load_checkpoints`.
+
+    Returns:
+        Per namespace given, the opened file, or its converted copy where `cache_dir` is given.
+
+    Raises:
+        CheckpointError: as in `load_checkpoints`.
+    """
+    given = {"xmask3d": xmask3d, "sd": sd, "clip": clip}
     matches = {}
     for namespace, path in given.items():
         if path is not None:
             matches[namespace] = match_file(_open_as(namespace, Path(path)), state)
             matches[namespace].check()
-    loaded = {namespace: _describe(match.file) for namespace, match in matches.items()}
-    if cache_dir is not None:
-        for namespace, entry in loaded.items():
-            # popped, so that the original is closed before its copy is read
-            matches[namespace] = use_converted(
-                matches.pop(namespace), entry.sha256, Path(cache_dir), state
-            )
-    # most values are views of mapped files: holding all of them costs little memory
-    values = {name: match.load(name) for match in matches.values() for name in match.sources}
-    with torch.no_grad():
-        for name, value in values.items():
-            state[name].copy_(value)
-    return loaded
+    opened = {}
+    for namespace in list(matches):
+        # popped, so that the original is closed before its copy is read
+        match = matches.pop(namespace)
+        entry = _describe(match.file)
+        if cache_dir is not None:
+            match = use_converted(match, entry.sha256, Path(cache_dir), state)
+        opened[namespace] = OpenedWeights(match, entry)
+    return opened
 
 
 def _describe(file: WeightFile) -> LoadedWeights:

@@ -1,0 +1,102 @@
+"""Building from weight files gives the engines of the weights inside them."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from xmask3d_rt.config import get_preset
+from xmask3d_rt.engines import Manifest
+from xmask3d_rt.engines.files import hash_file
+from xmask3d_rt.errors import CheckpointError
+from xmask3d_rt.export.build import build_engines
+from xmask3d_rt.export.build_engines import app
+from xmask3d_rt.export.weights import FileWeights, SyntheticWeights
+from xmask3d_rt.model.key_map import build_key_map
+from xmask3d_rt.model.synthetic import synthetic_tensor
+from xmask3d_rt.model.xmask3d import XMask3D
+
+CONFIG = get_preset("tiny")
+ONLY = ("binary_head", "heads")
+
+
+@pytest.fixture(scope="module")
+def weight_files(tmp_path_factory):
+    """The synthetic weights as three files in their usual names."""
+    folder = tmp_path_factory.mktemp("weights")
+    model = XMask3D(CONFIG)
+    state = model.state_dict()
+    files = {"xmask3d": {}, "sd": {}, "clip": {}}
+    for name, source in build_key_map(model).items():
+        for key, shape in zip(source.keys, source.shapes(state[name].shape), strict=True):
+            value = synthetic_tensor(source.namespace, key, shape)
+            files[source.namespace][key] = state[name] if value is None else torch.tensor(value)
+    paths = {}
+    for namespace, tensors in files.items():
+        paths[namespace] = folder / f"{namespace}.safetensors"
+        save_file(tensors, paths[namespace])
+    return paths
+
+
+def test_every_tensor_is_the_files(weight_files):
+    weights = FileWeights(CONFIG, **weight_files)
+    synthetic = SyntheticWeights()
+    state = XMask3D(CONFIG).state_dict()
+    names = [name for name in state if name not in ("criterion.empty_weight",)]
+    names = [name for name in names if not name.startswith("binary_loss_func")]
+    for name in names:
+        shape = tuple(state[name].shape)
+        assert torch.equal(weights.read(name, shape), synthetic.read(name, shape)), name
+    with pytest.raises(CheckpointError, match="no weight file has 'engine'"):
+        weights.read("engine", ())
+
+
+def test_components_from_files(weight_files, tmp_path):
+    made = build_engines(tmp_path / "files", CONFIG, FileWeights(CONFIG, **weight_files), only=ONLY)
+    build_engines(tmp_path / "rule", CONFIG, SyntheticWeights(), only=ONLY)
+    for name in ONLY:
+        file = f"{name}.safetensors"
+        assert (tmp_path / "files" / file).read_bytes() == (tmp_path / "rule" / file).read_bytes()
+    source = Manifest.load(tmp_path / "files").weights
+    assert source == made.manifest.weights
+    assert source.kind == "files"
+    assert {entry.path: entry.sha256 for entry in source.files} == {
+        path.name: hash_file(path) for path in weight_files.values()
+    }
+
+
+def test_another_file_rebuilds_its_components(weight_files, tmp_path):
+    out = tmp_path / "engines"
+    build_engines(out, CONFIG, FileWeights(CONFIG, **weight_files), only=ONLY)
+    again = build_engines(out, CONFIG, FileWeights(CONFIG, **weight_files), only=ONLY)
+    assert set(again.outcomes.values()) == {"unchanged"}
+    clip = tmp_path / "clip.safetensors"
+    clip.write_bytes(weight_files["clip"].read_bytes())
+    with clip.open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x01")
+    other = FileWeights(CONFIG, **(weight_files | {"clip": clip}))
+    files = FileWeights(CONFIG, **weight_files)
+    assert other.fingerprint(("clip",)) != files.fingerprint(("clip",))
+    assert other.fingerprint(("sd", "xmask3d")) == files.fingerprint(("xmask3d", "sd"))
+    assert set(build_engines(out, CONFIG, other, only=ONLY).outcomes.values()) == {"unchanged"}
+
+
+def test_command_with_files_keeps_converted_copies(weight_files, tmp_path):
+    names = {"--checkpoint": "xmask3d", "--sd": "sd", "--clip": "clip"}
+    files = [part for option, n in names.items() for part in (option, str(weight_files[n]))]
+    done = CliRunner().invoke(app, ["--out", str(tmp_path), "--only", "heads", *files])
+    assert done.exit_code == 0, done.output
+    assert "synthetic" not in done.stdout
+    copies = sorted(path.name.split("-")[0] for path in (tmp_path / ".weights").iterdir())
+    assert copies == ["clip", "sd", "xmask3d"]
+    assert Manifest.load(tmp_path).weights.kind == "files"
+
+
+def test_wrong_file_rejected(weight_files, tmp_path):
+    swapped = ["--checkpoint", "clip", "--sd", "sd", "--clip", "clip"]
+    arguments = [str(weight_files.get(part, part)) for part in swapped]
+    done = CliRunner().invoke(app, ["--out", str(tmp_path / "new"), *arguments])
+    assert done.exit_code == 2
+    assert "expected an XMask3D checkpoint" in done.stderr
+    assert not (tmp_path / "new").exists()
