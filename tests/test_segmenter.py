@@ -21,7 +21,7 @@ def segmenter(tiny_engines):
 
 @pytest.fixture(scope="module")
 def room():
-    return generate_room(seed=3, views=3, image_size=(120, 160), point_spacing=0.08)
+    return generate_room(seed=3, views=3, image_size=(120, 160), point_spacing=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,15 @@ def test_without_views_the_3d_head_labels(segmenter, cloud):
     assert "3D head" in got.notes[0]
     np.testing.assert_array_equal(got.heads["3d"], got.labels)
     assert (got.coverage == 0).all()
+
+
+def test_a_cloud_alone_gets_rendered_views(segmenter, cloud):
+    got = segmenter.run(cloud, CLASSES, virtual_views=2, up=(0, 0, 1))
+    assert got.mode == "virtual"
+    assert len(got.views) == 2
+    assert "2 were rendered" in got.notes[0]
+    assert (got.coverage > 0).mean() > 0.2
+    assert set(got.heads) == {"fused", "2d", "3d"}
 
 
 def test_progress_and_observer_see_every_view(segmenter, room, cloud):

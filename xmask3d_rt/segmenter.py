@@ -1,5 +1,6 @@
 """The user's entry point: `Segmenter(engine_dir).run(points, classes, views)`."""
 
+import dataclasses
 import logging
 import os
 import threading
@@ -39,6 +40,7 @@ from xmask3d_rt.view_pipeline import (
     TextTarget,
     ViewPipeline,
 )
+from xmask3d_rt.virtual_views import place_views
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +108,8 @@ class Segmenter:
         classes: Any,
         views: Any = None,
         *,
+        up: Any = None,
+        virtual_views: int = 8,
         progress: Progress | None = None,
         observe: Observer | None = None,
     ) -> Result:
@@ -116,8 +120,11 @@ class Segmenter:
                 with `__dlpack__` or `__cuda_array_interface__`; a `PointCloud`; a path.
             classes: names, or lists of names per class (synonyms); a benchmark name such as
                 "scannet20" is one, too.
-            views: `View` objects, or the path of an RGB-D folder. None or "none" labels by the
-                3D head alone, which loses many of the classes without training labels.
+            views: `View` objects, or the path of an RGB-D folder. None renders `virtual_views`
+                views of the cloud; "none" labels by the 3D head alone, which loses many of the
+                classes without training labels.
+            up: direction away from the floor [3], for rendered views; None estimates it.
+            virtual_views: how many views to render where none are given.
             progress: called with (views done, views) as the work goes on.
             observe: called with the name, projection and labels of every view that votes.
 
@@ -133,15 +140,30 @@ class Segmenter:
         cloud = as_point_cloud(points)
         class_list = parse_classes(classes)
         cloud.require_rgb()
-        without_views = views is None or (isinstance(views, str) and views == NO_VIEWS)
-        view_list = None if without_views else _list_views(views)
         times = StageTimes()
+        with times.measure("place views"):
+            view_list, mode = self._choose_views(cloud, views, up, virtual_views)
         with torch.inference_mode(), self._lock:
             with times.measure("text"):
                 target = self._embed_classes(class_list)
-            if view_list is None:
+            if not view_list:
                 return self._run_cloud(cloud, class_list, target, times)
-            return self._run_views(cloud, class_list, target, view_list, times, progress, observe)
+            result = self._run_views(cloud, class_list, target, view_list, times, progress, observe)
+        if mode == "views":
+            return result
+        note = f"no views were given: {len(view_list)} were rendered from the cloud"
+        return dataclasses.replace(result, mode=mode, notes=(note, *result.notes))
+
+    def _choose_views(
+        self, cloud: PointCloud, views: Any, up: Any, count: int
+    ) -> tuple[list[View], str]:
+        """The views to use, none for the 3D head, and the mode they stand for."""
+        if isinstance(views, str) and views == NO_VIEWS:
+            return [], "3d"
+        if views is not None:
+            return _list_views(views), "views"
+        xyz, colors = self._upload(cloud)
+        return place_views(xyz, colors, up=up, count=count), "virtual"
 
     def trace_view(self, points: Any, classes: Any, view: View) -> dict[str, np.ndarray]:
         """Every intermediate of one view by name, as parity checks compare them.
@@ -193,7 +215,7 @@ class Segmenter:
             views=(),
             mode="3d",
             timings=times.seconds,
-            notes=("labelled by the 3D head alone: no views were given",),
+            notes=("labelled by the 3D head alone, without views",),
         )
 
     def _run_views(
