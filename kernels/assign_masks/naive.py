@@ -26,9 +26,10 @@ def assign_masks_naive(
         mask_logits[None].float(), size=mask_shape, mode="bilinear", align_corners=False
     )[0].sigmoid()  # [Q, H, W]
     gated = bool(is_base.any()) and not bool(is_base.all())
-    base_score, score = torch.zeros(queries), torch.zeros(queries)
-    label = torch.full((queries,), -1)
-    kept = torch.zeros(queries, dtype=torch.bool)
+    device = mask_logits.device
+    base_score, score = torch.zeros(2, queries, device=device)
+    label = torch.full((queries,), -1, device=device)
+    kept, final = torch.zeros(2, queries, dtype=torch.bool, device=device)
     for query in range(queries):
         inside = probability[query, row.long(), col.long()] > 0.5  # [n]
         if not inside.any().item():
@@ -42,8 +43,7 @@ def assign_masks_naive(
             logits[:classes][is_base] = -1e10
             logits[classes] = -1e10
         score[query], label[query] = logits.softmax(0).max(0)
-    point_query = torch.full(row.shape, -1, dtype=torch.int32)
-    final = torch.zeros(queries, dtype=torch.bool)
+    point_query = torch.full(row.shape, -1, dtype=torch.int32, device=device)
     survivors = kept.nonzero().flatten().tolist()
     if survivors:
         owner = (score[survivors, None, None] * probability[survivors]).argmax(0)  # [H, W]

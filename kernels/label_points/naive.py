@@ -5,6 +5,7 @@ The oracle of the tests and the baseline of the benchmarks; not used at runtime.
 
 import torch
 import torch.nn.functional as F
+from scipy.spatial import cKDTree
 
 
 def label_points_naive(
@@ -61,9 +62,10 @@ def label_points_naive(
     label_2d = label_3d
     if covered.any():
         source = covered.nonzero().flatten()
-        for hole in (~covered).nonzero().flatten().tolist():
-            delta = points[source].double() - points[hole].double()
-            feature_2d[hole] = feature_2d[source[delta.square().sum(1).argmin()]]
+        hole = (~covered).nonzero().flatten()
+        tree = cKDTree(points[source].cpu().numpy())
+        match = tree.query(points[hole].cpu().numpy())[1]
+        feature_2d[hole] = feature_2d[source[torch.from_numpy(match).to(source)]]
         label_2d = pick(class_logits(feature_2d))
     gated = scores.masked_fill(~allowed, -torch.inf)
     return gated.argmax(1), label_2d, label_3d, gated.softmax(1).amax(1)

@@ -1,0 +1,1 @@
+"""Timing scripts; their results are the CSV files under results/."""

@@ -1,0 +1,1 @@
+"""Benchmark cases, one module per operator, each with a function `benchmark_cases`."""

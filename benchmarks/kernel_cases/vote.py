@@ -1,0 +1,66 @@
+"""vote and finish_votes: one view of a scene, and the winner of every point."""
+
+import torch
+
+from benchmarks.registry import Forms, KernelCase
+from xmask3d_rt.kernels import finish_votes, make_votes, vote
+
+SEEN = 40_000
+
+
+def benchmark_cases() -> list[KernelCase]:
+    """A kitchen with 19 classes, a building with 200."""
+    cases = []
+    for n, classes in ((150_995, 19), (150_995, 200), (4_000_000, 20)):
+        large = n * classes > 10_000_000
+        shape = f"N={n} C={classes}"
+        cases += [
+            KernelCase(
+                "vote",
+                f"{shape} n={SEEN}",
+                "fp32",
+                lambda device, n=n, c=classes: _build_vote(n, c, device),
+                moved_bytes=SEEN * (8 + 8 + 4 + 2 * (2 + 4 + 4)),
+                large=large,
+            ),
+            KernelCase(
+                "finish_votes",
+                shape,
+                "fp32",
+                lambda device, n=n, c=classes: _build_finish(n, c, device),
+                moved_bytes=n * (2 * classes + 8 + 4 + 4 + 8 + 4),
+                large=large,
+            ),
+        ]
+    return cases
+
+
+def _cast(n: int, classes: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(0)
+    indices = torch.randperm(n, device=device)[:SEEN].sort().values
+    return indices, torch.randint(classes, (SEEN,), device=device), torch.rand(SEEN, device=device)
+
+
+def _build_vote(n: int, classes: int, device: torch.device) -> Forms:
+    indices, labels, scores = _cast(n, classes, device)
+    votes = make_votes(n, classes, device)
+    scene = torch.zeros(n, classes, device=device)
+
+    def released() -> None:
+        seen = torch.zeros(n, dtype=torch.bool, device=device)
+        seen[indices] = True
+        scene[seen, labels] += 1
+
+    return {"ours": lambda: vote(votes, indices, labels, scores), "released form": released}
+
+
+def _build_finish(n: int, classes: int, device: torch.device) -> Forms:
+    votes = make_votes(n, classes, device)
+    for _ in range(3):
+        vote(votes, *_cast(n, classes, device))
+    scene = votes.counts.float()
+    nearest = torch.arange(n, device=device)
+    return {
+        "ours": lambda: finish_votes(votes, nearest),
+        "torch.max of floats": lambda: scene.max(1),
+    }
