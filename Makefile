@@ -17,6 +17,8 @@ EXTRAS ?= cpu,tensorrt-rtx,dev
 CONSTRAINTS ?= -c constraints.txt
 endif
 WORKERS ?= 2
+# Waiting OpenMP threads sleep: spinning ones take the cores of the other test worker.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test test-full lint clean
 

@@ -40,7 +40,7 @@ class FakeSegmenter:
         self.manifest = Manifest.load(engine_dir)
         self.calls.append({"device": device} | ({"threads": threads} if threads else {}))
 
-    def run(self, points, classes, views=None, progress=None):
+    def run(self, points, classes, views=None, up=None, virtual_views=8, progress=None):
         if self.failure is not None:
             raise self.failure
         points, classes = as_point_cloud(points), parse_classes(classes)

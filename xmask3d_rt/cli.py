@@ -61,6 +61,9 @@ SceneArgument = Annotated[
 ]
 EngineDirOption = Annotated[Path, typer.Option("--engine-dir", help="Folder that `build` made.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+UpOption = Annotated[
+    str | None, typer.Option(help="Direction away from the floor, as x,y,z; else estimated.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -128,6 +131,10 @@ def segment(
     no_views: Annotated[
         bool, typer.Option("--no-views", help="Use the 3D head alone; it knows fewer classes.")
     ] = False,
+    virtual_views: Annotated[
+        int, typer.Option(min=1, help="Views to render from the cloud where none are given.")
+    ] = 8,
+    up: UpOption = None,
     device: DeviceOption = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the engines; all cores if absent.")
@@ -154,7 +161,14 @@ def segment(
 
     segmenter = Segmenter(engine_dir, device=device, threads=threads)
     with cli_output.view_progress(err) as progress:
-        result = segmenter.run(cloud, class_list, views=views, progress=progress)
+        result = segmenter.run(
+            cloud,
+            class_list,
+            views=views,
+            up=parse_up(up),
+            virtual_views=virtual_views,
+            progress=progress,
+        )
     for target in targets:
         result.save(target)
     cli_output.print_result(out, result, targets)
@@ -249,9 +263,7 @@ def render(
     folder: Annotated[Path, typer.Option("--out", help="RGB-D folder to write.")],
     views: Annotated[int, typer.Option(min=1, help="Number of cameras.")] = 8,
     size: Annotated[str, typer.Option(help="Columns x rows of the images.")] = "640x480",
-    up: Annotated[
-        str | None, typer.Option(help="Direction away from the floor, as x,y,z; else estimated.")
-    ] = None,
+    up: UpOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other cameras.")] = 0,
 ) -> None:
     """Place cameras inside a coloured cloud and write what they see as an RGB-D folder."""
@@ -260,11 +272,17 @@ def render(
     from xmask3d_rt.virtual_views import place_views
 
     columns, rows = (int(part) for part in split_numbers(size, "x", 2, "--size"))
-    direction = None if up is None else split_numbers(up, ",", 3, "--up")
     cloud = PointCloud.load(scene)
     rgb = cloud.require_rgb("render")
-    placed = place_views(cloud.xyz, rgb, up=direction, count=views, seed=seed, size=(rows, columns))
+    placed = place_views(
+        cloud.xyz, rgb, up=parse_up(up), count=views, seed=seed, size=(rows, columns)
+    )
     out.print(f"wrote {len(placed)} views to {write_rgbd(placed, folder)}", markup=False)
+
+
+def parse_up(up: str | None) -> list[float] | None:
+    """The direction behind `--up`, None where it is to be estimated."""
+    return None if up is None else split_numbers(up, ",", 3, "--up")
 
 
 def run_build(args: list[str]) -> None:
