@@ -16,16 +16,18 @@ from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.engines.files import verify_files
 from xmask3d_rt.engines.manifest import Component, Manifest
-from xmask3d_rt.engines.onnxruntime import list_providers
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export.choices import AUTO, Choice, list_choices
+from xmask3d_rt.export.choices import AUTO, Choice, find_auto_device, list_choices
+from xmask3d_rt.export.compiled import SOURCES, BuildOptions, widen_batch
 from xmask3d_rt.export.contracts import COMPONENTS, ENGINES, Contract, get_contract
 from xmask3d_rt.export.engines import build_engine
 from xmask3d_rt.export.fingerprint import compute_fingerprint, read_versions
 from xmask3d_rt.export.onnx_export import OPSET
 from xmask3d_rt.export.plain import PLAIN_CONTRACTS, build_plain
 from xmask3d_rt.export.staging import Staging, open_staging
+from xmask3d_rt.export.tensorrt_build import find_gpu
 from xmask3d_rt.export.weights import Weights
+from xmask3d_rt.tensorrt_library import import_tensorrt
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ def build_engines(
     device: str = AUTO,
     force: bool = False,
     reporter: Reporter | None = None,
+    options: BuildOptions | None = None,
 ) -> BuildResult:
     """Build or update the engines of a model.
 
@@ -89,6 +92,7 @@ def build_engines(
         device: where the engines will run: `auto`, `cpu`, `cuda`, `cuda:N`.
         force: build also what has not changed.
         reporter: told about progress.
+        options: for backends that compile.
 
     Returns:
         the new manifest and what was done for each component.
@@ -102,8 +106,9 @@ def build_engines(
     out = Path(out)
     reporter = reporter or Reporter()
     names = _select(only)
-    target = pick_build_device(device, backend)
-    plans = [_plan(name, config, weights, backend, precision, target) for name in names]
+    options = options or BuildOptions()
+    target = pick_build_device(device, backend, options)
+    plans = [_plan(name, config, weights, backend, precision, target, options) for name in names]
     with open_staging(out) as staging:
         existing = _load_existing(out)
         kept = _list_kept(existing, names, config, weights)
@@ -113,7 +118,7 @@ def build_engines(
         for plan in plans:
             with _timed(result, plan.name):
                 component, outcome = _obtain(
-                    plan, config, weights, target, staging, existing, force, reporter
+                    plan, config, weights, target, staging, existing, force, reporter, options
                 )
             if outcome != "unchanged":
                 staged.append(component)
@@ -126,22 +131,20 @@ def build_engines(
     return result
 
 
-def pick_build_device(device: str, backend: str) -> torch.device:
+def pick_build_device(
+    device: str, backend: str, options: BuildOptions | None = None
+) -> torch.device:
     """Where engines will run; `auto` is a GPU only where a backend can use it.
 
     Raises:
         EngineError: not a device, or one this machine has not.
     """
+    if options is not None and options.ahead_of_time:
+        return torch.device("cuda", 0)
     picked = pick_device(device)
     if device != AUTO or picked.type == "cpu":
         return picked
-    try:
-        if backend in (AUTO, "onnxruntime"):
-            list_providers(picked)
-            return picked
-    except EngineError as error:
-        logger.warning("building for the CPU: %s", error)
-    return torch.device("cpu")
+    return picked if find_auto_device(backend) == "cuda" else torch.device("cpu")
 
 
 def _select(only: Sequence[str]) -> tuple[str, ...]:
@@ -160,23 +163,42 @@ def _plan(
     backend: str,
     precision: str,
     device: torch.device,
+    options: BuildOptions,
 ) -> Plan:
     if name not in ENGINES:
         plain = PLAIN_CONTRACTS[name]
         hashed = weights.fingerprint(plain.namespaces)
         return Plan(name, compute_fingerprint(config, hashed, plain.sources, settings=None))
-    contract = get_contract(name, config)
+    contract = widen_batch(get_contract(name, config), options.max_batch)
+    if options.ahead_of_time:
+        backend = _check_ahead_of_time(backend)
     choices = list_choices(contract, backend, precision, device)
+    backends = {choice.backend for choice in choices}
     settings = {
         "signature": str(contract.signature),
         "choices": [(choice.backend, choice.precision) for choice in choices],
-        "device": device.type,
+        "device": device.type if device.type == "cpu" else f"cuda {find_gpu()}",
         "opset": OPSET,
     }
+    if "tensorrt" in backends:
+        settings |= {"tensorrt": str(import_tensorrt()), **options.describe()}
+    sources = [source for key in sorted(backends) for source in SOURCES.get(key, ())]
     hashed = weights.fingerprint(contract.namespaces)
-    return Plan(
-        name, compute_fingerprint(config, hashed, contract.sources, settings), contract, choices
-    )
+    fingerprint = compute_fingerprint(config, hashed, (*contract.sources, *sources), settings)
+    return Plan(name, fingerprint, contract, choices)
+
+
+def _check_ahead_of_time(backend: str) -> str:
+    """The backend of a build for a GPU that is not here.
+
+    Raises:
+        EngineError: one that builds for the machine at hand alone.
+    """
+    if backend not in (AUTO, "tensorrt"):
+        raise EngineError(
+            f"--compute-capability builds ahead of time with backend tensorrt alone, not {backend}"
+        )
+    return "tensorrt"
 
 
 def _load_existing(out: Path) -> Manifest | None:
@@ -216,6 +238,7 @@ def _obtain(
     existing: Manifest | None,
     force: bool,
     reporter: Reporter,
+    options: BuildOptions,
 ) -> tuple[Component, str]:
     """A component that is unchanged, was finished by an interrupted build, or is built now."""
     if not force:
@@ -235,7 +258,15 @@ def _obtain(
     else:
         folder = staging.start_folder(plan.name)
         component = build_engine(
-            plan.contract, config, weights, plan.choices, device, folder, plan.fingerprint, report
+            plan.contract,
+            config,
+            weights,
+            plan.choices,
+            device,
+            folder,
+            plan.fingerprint,
+            report,
+            options,
         )
     staging.finish(component)
     return component, "built"

@@ -19,6 +19,7 @@ from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
 from xmask3d_rt.engines.manifest import Component
 from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
 from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
+from xmask3d_rt.export.compiled import BuildOptions, default_cache_dir
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
 
 EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
@@ -129,13 +130,37 @@ def build(
     checkpoint: Annotated[Path | None, typer.Option(help="Released XMask3D .pth.tar.")] = None,
     sd: Annotated[Path | None, typer.Option(help="Stable Diffusion v1 weights.")] = None,
     clip: Annotated[Path | None, typer.Option(help="CLIP ViT-L-14 weights.")] = None,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, onnxruntime, openvino, inductor or tensorrt.")
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
     only: Annotated[
         list[str] | None, typer.Option(help="Build this component alone; may be repeated.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Build unchanged ones too.")] = False,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(help="Build TensorRT engines ahead of time for this GPU, such as 8.9."),
+    ] = None,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Most views per call; above 1 adds a profile.")
+    ] = 1,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="TensorRT: weights may be replaced later.")
+    ] = False,
+    strip_weights: Annotated[
+        bool, typer.Option("--strip-weights", help="TensorRT: keep weights in the ONNX file.")
+    ] = False,
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="TensorRT: fp32 products on tensor cores.")
+    ] = False,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, help="TensorRT: scratch memory of a layer, MiB.")
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="TensorRT engines of earlier builds.")
+    ] = None,
 ) -> None:
     """Build engines for a preset and check each against the PyTorch module."""
     console, err = Console(), Console(stderr=True)
@@ -155,6 +180,15 @@ def build(
                 device=device,
                 force=force,
                 reporter=RichReporter(progress),
+                options=BuildOptions(
+                    compute_capability=compute_capability,
+                    max_batch=max_batch,
+                    refit=refit,
+                    strip_weights=strip_weights,
+                    tf32=tf32,
+                    workspace=None if workspace is None else workspace * MIB,
+                    cache_dir=cache_dir or default_cache_dir(),
+                ),
             )
     except KeyboardInterrupt:
         err.print("interrupted: the engines in use are untouched; run again to go on")

@@ -1,5 +1,6 @@
 """Which backend and precision each component is built for on this machine."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,10 @@ from xmask3d_rt.engines.onnxruntime import import_onnxruntime, list_providers
 from xmask3d_rt.engines.openvino import has_bf16, import_openvino
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.contracts import Contract
+from xmask3d_rt.export.inductor_build import check_compiler
+from xmask3d_rt.tensorrt_library import import_tensorrt
+
+logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 
@@ -25,13 +30,23 @@ class Choice:
 
 @dataclass(frozen=True)
 class Backend:
-    """What a backend can do: `check` raises EngineError where it cannot run on a device."""
+    """What a backend can do.
+
+    Attributes:
+        name: of the backend.
+        precisions: that it computes in.
+        devices: kinds of device it runs on.
+        check: raises EngineError where it cannot run on a device.
+        title: why one would take it.
+        auto_devices: kinds of device on which `auto` considers it.
+    """
 
     name: str
     precisions: tuple[Precision, ...]
     devices: tuple[str, ...]
     check: Callable[[torch.device], object]
     title: str
+    auto_devices: tuple[str, ...]
 
 
 def _check_onnxruntime(device: torch.device) -> None:
@@ -39,23 +54,55 @@ def _check_onnxruntime(device: torch.device) -> None:
     list_providers(device)
 
 
+def _check_inductor(device: torch.device) -> None:
+    check_compiler()
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise EngineError("backend inductor compiles for a GPU only where there is one")
+
+
 # In order of preference; the first that is installed and passes the value check is taken.
 BACKENDS = (
+    Backend(
+        "tensorrt",
+        (Precision.FP32, Precision.FP16, Precision.BF16),
+        ("cuda",),
+        lambda device: import_tensorrt(),
+        "tensorrt is the fastest on an NVIDIA GPU",
+        ("cuda",),
+    ),
     Backend(
         "openvino",
         (Precision.FP32, Precision.BF16),
         ("cpu",),
         lambda device: import_openvino(),
         "openvino is the fastest on a CPU",
+        ("cpu",),
+    ),
+    Backend(
+        "inductor",
+        (Precision.FP32, Precision.FP16, Precision.BF16),
+        ("cpu", "cuda"),
+        _check_inductor,
+        "inductor compiles for a GPU without TensorRT",
+        ("cuda",),  # on a CPU as fast as openvino, after minutes of compiling instead of seconds
     ),
     Backend(
         "onnxruntime",
-        (Precision.FP32,),
+        (Precision.FP32, Precision.FP16),
         ("cpu", "cuda"),
         _check_onnxruntime,
         "onnxruntime is the reference",
+        ("cpu", "cuda"),
     ),
 )
+
+
+def find_auto_device(backend: str) -> str:
+    """Kind of device that a build for the GPU at hand ends on: `cuda` where a backend works."""
+    usable, problems = _list_backends(backend, torch.device("cuda", 0))
+    if not usable:
+        logger.warning("building for the CPU: %s", "; ".join(problems))
+    return "cuda" if usable else "cpu"
 
 
 def list_choices(
@@ -84,7 +131,7 @@ def list_choices(
             names = ", ".join(candidate.precisions)
             problems.append(f"{candidate.name} on {device.type} has {names}")
             continue
-        choices += _list_precisions(contract, candidate, wanted)
+        choices += _list_precisions(contract, candidate, wanted, device)
     if not choices:
         asked = f"backend {backend}, precision {precision} on {device}"
         raise EngineError(f"{asked}: nothing can be built; {'; '.join(problems)}")
@@ -108,6 +155,8 @@ def _list_backends(backend: str, device: torch.device) -> tuple[list[Backend], l
     for candidate in BACKENDS:
         if backend not in (AUTO, candidate.name):
             continue
+        if backend == AUTO and device.type not in candidate.auto_devices:
+            continue
         if device.type not in candidate.devices:
             problems.append(f"{candidate.name} runs on {', '.join(candidate.devices)}")
             continue
@@ -121,7 +170,7 @@ def _list_backends(backend: str, device: torch.device) -> tuple[list[Backend], l
 
 
 def _list_precisions(
-    contract: Contract, backend: Backend, wanted: Precision | None
+    contract: Contract, backend: Backend, wanted: Precision | None, device: torch.device
 ) -> list[Choice]:
     """Precisions to try with one backend, fastest first."""
     fp32 = Choice(backend.name, Precision.FP32, f"{backend.title}; fp32")
@@ -132,7 +181,17 @@ def _list_precisions(
         return [Choice(backend.name, Precision.FP32, f"{backend.title}; {kept}")]
     if wanted is not None:
         return [Choice(backend.name, wanted, f"{backend.title}; {wanted} as asked")]
+    half = _pick_half(backend, device)
+    if half is None:
+        return [fp32]
+    reason = f"{backend.title}; {half} because this processor has instructions for it"
+    return [Choice(backend.name, half, reason), fp32]
+
+
+def _pick_half(backend: Backend, device: torch.device) -> Precision | None:
+    """The half precision that `auto` tries first: what the device computes fast in."""
+    if device.type == "cuda":
+        return Precision.FP16 if Precision.FP16 in backend.precisions else None
     if Precision.BF16 in backend.precisions and has_bf16():
-        reason = f"{backend.title}; bf16 because this processor has instructions for it"
-        return [Choice(backend.name, Precision.BF16, reason), fp32]
-    return [fp32]
+        return Precision.BF16
+    return None

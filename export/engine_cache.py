@@ -13,7 +13,7 @@ from typing import Any
 
 from xmask3d_rt.engines.files import hash_file, write_atomically
 
-KEEP_PER_COMPONENT = 4
+KEEP_PER_COMPONENT = 2  # full-size engines are gigabytes
 
 
 def hash_graph(onnx: Path) -> str:

@@ -9,13 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.config import ModelConfig, Precision
 from xmask3d_rt.engines.backends import open_file
-from xmask3d_rt.engines.base import AxisRange
+from xmask3d_rt.engines.base import AxisRange, Engine
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.manifest import Component, Parity
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export.choices import Choice
+from xmask3d_rt.export.compiled import (
+    BuildOptions,
+    compile_choice,
+    list_artifacts,
+    open_typed,
+    remove_others,
+)
 from xmask3d_rt.export.components import build_module
 from xmask3d_rt.export.contracts import Contract
 from xmask3d_rt.export.onnx_export import OPSET, export_onnx
@@ -49,8 +56,9 @@ def build_engine(
     folder: Path,
     fingerprint: str,
     report: Report,
+    options: BuildOptions | None = None,
 ) -> Component:
-    """Export a component into `folder` and check it.
+    """Export a component into `folder`, compile it where the backend does, and check it.
 
     Args:
         contract: what it promises.
@@ -61,18 +69,22 @@ def build_engine(
         folder: empty, named as the component; its files are recorded relative to its parent.
         fingerprint: recorded in the entry.
         report: told what is being done.
+        options: for backends that compile.
 
     Raises:
         CheckpointError: a weight is missing.
         EngineError: the export, or the last backend to try, failed.
         ExportMismatch: the export disagrees with the torch module on the last backend to try.
     """
+    options = options or BuildOptions()
     report("weights")
     module = build_module(contract.name, config, weights)
     report("reference")
     cases = make_cases(contract, module)
     report("export")
-    path = export_onnx(module, contract, cases[0].inputs, folder)
+    path = export_onnx(module, contract, cases[-1].inputs, folder)
+    compiles_module = any(choice.backend == "inductor" for choice in choices)
+    kept = module if compiles_module else None
     del module  # the engine brings its own copy of the weights
     gc.collect()
     check_graph(contract, path)
@@ -86,9 +98,19 @@ def build_engine(
         parity=None,
         opset=OPSET,
     )
-    component = check_choices(contract, component, path, cases, choices, device, report)
+
+    def compile_for(choice: Choice) -> Path:
+        return compile_choice(
+            contract, choice, kept, cases[-1].inputs, path, device, options, report
+        )
+
+    component = check_choices(
+        contract, component, path, cases, choices, device, report, compile_for
+    )
     report("hash")
-    names = sorted(folder.iterdir(), key=lambda file: (file != path, file.name))
+    weights_beside = options.strip_weights
+    names = list_artifacts(folder, component.backend, component.precision, weights_beside)
+    remove_others(folder, names)
     files = tuple(describe_file(file, f"{folder.name}/{file.name}") for file in names)
     return dataclasses.replace(component, files=files)
 
@@ -108,6 +130,8 @@ def make_cases(contract: Contract, module: torch.nn.Module) -> list[Case]:
 
 
 def _another_size(bounds: AxisRange) -> int:
+    if bounds.opt == bounds.min:
+        return bounds.max
     return max(bounds.min, bounds.opt // 3)
 
 
@@ -119,15 +143,25 @@ def check_choices(
     choices: tuple[Choice, ...],
     device: torch.device,
     report: Report,
+    compile_for: Callable[[Choice], Path] | None = None,
 ) -> Component:
-    """The component with the first backend and precision that load and pass the value check.
+    """The component with the first backend and precision that build, load and pass the check.
+
+    Args:
+        contract: of the component.
+        component: its entry so far.
+        path: the exported graph.
+        cases: to check with.
+        choices: to try, best first.
+        device: where the check runs.
+        report: told what is being done.
+        compile_for: makes the file that the backend of a choice opens; None opens `path`.
 
     Raises:
         EngineError, ExportMismatch: the last choice failed.
     """
     rejected: list[str] = []
     for i, choice in enumerate(choices):
-        report(f"check {choice.backend} {choice.precision}")
         candidate = dataclasses.replace(
             component,
             backend=choice.backend,
@@ -135,9 +169,13 @@ def check_choices(
             reason="; ".join([choice.reason, *rejected]),
         )
         try:
-            return dataclasses.replace(
-                candidate, parity=check_engine(contract, candidate, path, cases, device)
-            )
+            target = path if compile_for is None else compile_for(choice)
+            report(f"check {choice.backend} {choice.precision}")
+            if choice.backend == "tensorrt" and not torch.cuda.is_available():
+                parity = check_typed(contract, choice, path, cases)
+            else:
+                parity = check_engine(contract, candidate, target, cases, device)
+            return dataclasses.replace(candidate, parity=parity)
         except (EngineError, ExportMismatch) as error:
             if i + 1 == len(choices):
                 raise
@@ -156,9 +194,22 @@ def check_engine(
         ExportMismatch: it disagrees with the torch module.
     """
     with open_file(component, path, device) as engine:
-        parities = [
-            check_values(contract, engine, case.inputs, case.expected, component.precision)
-            for case in cases
-        ]
+        return _check_cases(contract, engine, cases, component.precision)
+
+
+def check_typed(contract: Contract, choice: Choice, path: Path, cases: list[Case]) -> Parity:
+    """The check of an engine built for a GPU that is not here: its graph, run on the CPU."""
+    with open_typed(contract, choice.precision, path) as engine:
+        parity = _check_cases(contract, engine, cases, choice.precision)
+        reference = f"{parity.reference}; its graph in {engine.backend}, the engine has not run"
+    return dataclasses.replace(parity, reference=reference)
+
+
+def _check_cases(
+    contract: Contract, engine: Engine, cases: list[Case], precision: Precision
+) -> Parity:
+    parities = [
+        check_values(contract, engine, case.inputs, case.expected, precision) for case in cases
+    ]
     errors = {name: max(p.errors[name] for p in parities) for name in parities[0].errors}
     return dataclasses.replace(parities[0], errors=errors)

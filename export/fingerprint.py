@@ -31,7 +31,11 @@ _LIBRARIES = (
     ("safetensors",),
     ("onnxruntime", "onnxruntime-gpu"),
     ("openvino",),
+    ("tensorrt",),
+    ("tensorrt-rtx",),
 )
+# Of no effect on components of other backends; their versions are among the settings of theirs.
+_SEPARATE = ("xmask3d_rt", "tensorrt", "tensorrt-rtx")
 
 
 def read_versions() -> dict[str, str]:
@@ -77,7 +81,7 @@ def compute_fingerprint(
         "config": {name: parts[name] for name in _CONFIG_PARTS},
         "weights": weights,
         "code": {module: hash_code(module) for module in (*sources, *EXPORTER)},
-        "versions": {k: v for k, v in read_versions().items() if k != "xmask3d_rt"},
+        "versions": {k: v for k, v in read_versions().items() if k not in _SEPARATE},
         "settings": settings,
     }
     text = json.dumps(content, sort_keys=True, default=str)

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xmask3d_rt.classes import ClassList, parse_classes, split_base_novel
 from xmask3d_rt.engines.backends import open_engine, pick_device
+from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
@@ -69,6 +70,9 @@ class Segmenter:
     """
 
     manifest: Manifest | None = None
+    # Wait for the GPU after every stage, so that `timings` say what each one takes by itself;
+    # without, a stage's work may be charged to the one that waits for it. For benchmarks.
+    synchronize_stages = False
 
     def __init__(
         self,
@@ -140,7 +144,7 @@ class Segmenter:
         cloud = as_point_cloud(points)
         class_list = parse_classes(classes)
         cloud.require_rgb()
-        times = StageTimes()
+        times = StageTimes(self._synchronize if self.synchronize_stages else None)
         with times.measure("place views"):
             view_list, mode = self._choose_views(cloud, views, up, virtual_views)
         with torch.inference_mode(), self._lock:
@@ -191,6 +195,15 @@ class Segmenter:
             )
         trace |= {"visible": projected.visible, "row": projected.row, "col": projected.col}
         return {name: tensor.cpu().numpy() for name, tensor in trace.items()}
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """The loaded engines of a view, by component."""
+        return self._pipeline.engines
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _embed_classes(self, classes: ClassList) -> TextTarget:
         return self._pipeline.make_target(

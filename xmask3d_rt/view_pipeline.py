@@ -6,7 +6,7 @@ sparse nets, diffusion features, masks, fusion, labels (arXiv 2411.13243, sectio
 
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -52,9 +52,10 @@ class StageTimes:
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Add the time of the enclosed block to `stage`."""
+        """Add the time of the enclosed block to `stage`; an NVTX range of that name on a GPU."""
         start = time.perf_counter()
-        yield
+        with torch.cuda.nvtx.range(stage) if torch.cuda.is_available() else nullcontext():
+            yield
         if self._synchronize is not None:
             self._synchronize()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
@@ -141,7 +142,7 @@ class ViewPipeline:
         self.config = config
         self.heads = heads
         self.device = device
-        self._engines = engines
+        self.engines = engines
         self._nets = nets
 
     def make_target(self, text_embed: Tensor, text_class: Tensor, is_base: Tensor) -> TextTarget:
@@ -346,7 +347,7 @@ class ViewPipeline:
 
     def _infer(self, component: str, trace: Trace | None, **inputs: Tensor) -> dict[str, Tensor]:
         """Run one engine; its outputs by name, on this pipeline's device."""
-        outputs = self._engines[component].infer(inputs)
+        outputs = self.engines[component].infer(inputs)
         outputs = {name: torch.as_tensor(value).to(self.device) for name, value in outputs.items()}
         _record(trace, **outputs)
         return outputs

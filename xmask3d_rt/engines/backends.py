@@ -8,7 +8,7 @@ from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.manifest import Component, Manifest
 from xmask3d_rt.errors import EngineError
 
-BACKENDS = ("onnxruntime", "openvino")
+BACKENDS = ("onnxruntime", "openvino", "tensorrt", "inductor")
 CPU_BACKENDS = ("openvino",)
 
 
@@ -97,6 +97,18 @@ def open_file(
             component.precision,
             threads,
             cache_dir,
+        )
+    if component.backend == "tensorrt":
+        from xmask3d_rt.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(
+            component.name, path, component.signature, device, component.precision, cache_dir
+        )
+    if component.backend == "inductor":
+        from xmask3d_rt.engines.inductor import InductorEngine
+
+        return InductorEngine(
+            component.name, path, component.signature, device, component.precision
         )
     raise EngineError(
         f"{component.name} was built for backend {component.backend!r}; this version has "
