@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -104,6 +105,28 @@ def test_a_cloud_alone_gets_rendered_views(segmenter, cloud):
     assert "2 were rendered" in got.notes[0]
     assert (got.coverage > 0).mean() > 0.2
     assert set(got.heads) == {"fused", "2d", "3d"}
+
+
+def test_many_scenes_come_in_order(segmenter, room, cloud, result):
+    half = PointCloud(cloud.xyz[::2], cloud.rgb[::2])
+    scenes = ((points, views) for points, views in [(half, "none"), (cloud, room.views)])
+    first, second = segmenter.run_many(scenes, CLASSES)
+    assert len(first) == len(half)
+    np.testing.assert_array_equal(second.labels, result.labels)
+    bad = segmenter.run_many([(cloud, "none"), (np.zeros((2, 5)), "none")], CLASSES)
+    assert len(next(bad)) == len(cloud)
+    with pytest.raises(ValueError, match=r"got \[2, 5\]"):
+        next(bad)
+
+
+def test_concurrent_calls_give_the_labels_of_serial_ones(segmenter, room, cloud, result):
+    alone = segmenter.run(cloud, ["wall", "lamp"], views="none")
+    with ThreadPoolExecutor(3) as pool:
+        full = [pool.submit(segmenter.run, cloud, CLASSES, room.views) for _ in range(2)]
+        other = pool.submit(segmenter.run, cloud, ["wall", "lamp"], views="none")
+    for future in full:
+        np.testing.assert_array_equal(future.result().labels, result.labels)
+    np.testing.assert_array_equal(other.result().labels, alone.labels)
 
 
 def test_progress_and_observer_see_every_view(segmenter, room, cloud):

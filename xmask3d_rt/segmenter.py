@@ -4,8 +4,9 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class Segmenter:
         progress: Progress | None = None,
         observe: Observer | None = None,
     ) -> Result:
-        """Label every point.
+        """Label every point. May be called from several threads; calls take turns.
 
         Args:
             points: [N, 6] xyz (metres) and rgb (0-255) as NumPy array, torch tensor, anything
@@ -157,6 +158,33 @@ class Segmenter:
             return result
         note = f"no views were given: {len(view_list)} were rendered from the cloud"
         return dataclasses.replace(result, mode=mode, notes=(note, *result.notes))
+
+    def run_many(
+        self,
+        scenes: Iterable[tuple[Any, Any]],
+        classes: Any,
+        **options: Any,
+    ) -> Iterator[Result]:
+        """Label scene after scene, in order; the next cloud is read while one is worked on.
+
+        Args:
+            scenes: (points, views) per scene, each as for `run`.
+            classes: as for `run`, the same for all scenes.
+            options: further arguments of `run`.
+
+        Yields:
+            A result per scene. An invalid scene raises when its turn comes.
+        """
+        class_list = parse_classes(classes)
+        pending: deque[tuple[Future[PointCloud], Any]] = deque()
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            for points, views in scenes:
+                pending.append((reader.submit(as_point_cloud, points), views))
+                if len(pending) > 1:
+                    cloud, its_views = pending.popleft()
+                    yield self.run(cloud.result(), class_list, its_views, **options)
+            for cloud, its_views in pending:
+                yield self.run(cloud.result(), class_list, its_views, **options)
 
     def _choose_views(
         self, cloud: PointCloud, views: Any, up: Any, count: int
