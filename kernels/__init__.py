@@ -7,6 +7,7 @@ from xmask3d_rt.kernels.kernel_map import (
     UNetMaps,
     build_kernel_map,
     build_unet_maps,
+    downsample_coords,
     index_coords,
 )
 from xmask3d_rt.kernels.label_points import (
@@ -40,6 +41,7 @@ __all__ = [
     "build_kernel_map",
     "build_label_tables",
     "build_unet_maps",
+    "downsample_coords",
     "estimate_spacing",
     "finish_votes",
     "index_coords",

@@ -1,6 +1,11 @@
 """Kernel maps of sparse convolutions."""
 
-from xmask3d_rt.kernels.kernel_map.op import build_kernel_map, build_unet_maps, index_coords
+from xmask3d_rt.kernels.kernel_map.op import (
+    build_kernel_map,
+    build_unet_maps,
+    downsample_coords,
+    index_coords,
+)
 from xmask3d_rt.kernels.kernel_map.types import CoordIndex, KernelMap, UNetMaps
 
 __all__ = [
@@ -9,5 +14,6 @@ __all__ = [
     "UNetMaps",
     "build_kernel_map",
     "build_unet_maps",
+    "downsample_coords",
     "index_coords",
 ]
