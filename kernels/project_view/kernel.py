@@ -61,8 +61,8 @@ def project_kernel(
         measured = tl.load(depth_ptr + row.to(tl.int64) * width + col, mask=visible, other=0.0)
         measured = measured.to(tl.float64)
         tolerance = tolerance_bits.to(tl.int64).to(tl.float64, bitcast=True)
-        close = tl.abs(measured - cam_z) <= tolerance * measured
-        visible = visible & (measured > 0) & close
+        # no measurement (0) fails by itself, since cam_z > 0
+        visible = visible & (tl.abs(measured - cam_z) <= tolerance * measured)
     tl.store(row_ptr + offs, tl.where(visible, row, 0), mask=mask)
     tl.store(col_ptr + offs, tl.where(visible, col, 0), mask=mask)
     tl.store(visible_ptr + offs, visible.to(tl.uint8), mask=mask)

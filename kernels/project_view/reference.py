@@ -35,7 +35,8 @@ def project_view_reference(
     row = torch.where(visible, v, 0.0).int()
     if depth is not None:
         measured = depth.double().flatten()[row.long() * width + col]
-        visible &= (measured > 0) & ((measured - cam_z).abs() <= tolerance * measured)
+        # no measurement (0) fails by itself, since cam_z > 0
+        visible &= (measured - cam_z).abs() <= tolerance * measured
         row = row * visible
         col = col * visible
     return row, col, visible
