@@ -15,13 +15,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.registry import KernelCase, collect_cases
+from benchmarks.registry import KernelCase, collect_cases, resolve_count
 from benchmarks.timing import copy_gbps, describe_machine, measure
 
 
 def run_case(case: KernelCase, device: torch.device, budget_s: float) -> list[dict[str, Any]]:
     """One row for each form of the case."""
     rows = []
+    moved_bytes, flops = resolve_count(case.moved_bytes), resolve_count(case.flops)
     for name, call in case.build(device).items():
         timing = measure(call, device, budget_s)
         rows.append(
@@ -31,8 +32,8 @@ def run_case(case: KernelCase, device: torch.device, budget_s: float) -> list[di
                 "shape": case.shape,
                 "dtype": case.dtype,
                 **{key: _round(value) for key, value in asdict(timing).items()},
-                "gb_per_s": _round(case.moved_bytes / timing.median_ms / 1e6),
-                "gflop_per_s": _round(case.flops / timing.median_ms / 1e6),
+                "gb_per_s": _round(moved_bytes / timing.median_ms / 1e6),
+                "gflop_per_s": _round(flops / timing.median_ms / 1e6),
             }
         )
     return rows

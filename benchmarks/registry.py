@@ -11,6 +11,7 @@ import torch
 import benchmarks.kernel_cases as kernel_cases
 
 Forms = dict[str, Callable[[], Any]]
+Count = int | Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,23 @@ class KernelCase:
 
     `build(device)` makes the inputs and returns the callables to compare: "ours", the naive
     form and whatever comparator is installed. `moved_bytes` is the least traffic, every input
-    read and every output written once; `flops` counts a multiply-add as two. A `large` case
-    runs on a GPU, and on a CPU only when asked for.
+    read and every output written once; `flops` counts a multiply-add as two; either may be a
+    function, where it depends on the inputs. A `large` case runs on a GPU, and on a CPU only
+    when asked for.
     """
 
     op: str
     shape: str
     dtype: str
     build: Callable[[torch.device], Forms]
-    moved_bytes: int
-    flops: int = 0
+    moved_bytes: Count
+    flops: Count = 0
     large: bool = False
+
+
+def resolve_count(count: Count) -> int:
+    """A count of bytes or operations, called where it is a function."""
+    return count() if callable(count) else count
 
 
 def collect_cases() -> list[KernelCase]:

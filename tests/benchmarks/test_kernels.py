@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 def test_cases_are_distinct_and_count_their_traffic():
     cases = collect_cases()
     assert len({(case.op, case.shape, case.dtype) for case in cases}) == len(cases)
-    assert all(isinstance(case, KernelCase) and case.moved_bytes > 0 for case in cases)
+    assert all(isinstance(case, KernelCase) for case in cases)
+    assert all(callable(case.moved_bytes) or case.moved_bytes > 0 for case in cases)
 
 
 def test_timing_counts_repeats():
