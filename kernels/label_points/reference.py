@@ -7,6 +7,7 @@ from xmask3d_rt.kernels.label_points.tables import LabelTables
 from xmask3d_rt.kernels.nearest_fill.reference import nearest_fill_reference
 
 BLOCK_ELEMENTS = 1 << 25  # scores held at once, [N, classes of a block]: 128 MiB of float32
+NORM_BLOCK = 96  # rows of the triangular norm factor at a time
 TINY = 1e-12  # smallest norm that is divided by, as in torch.nn.functional.normalize
 BLOCKED = -1e30  # added to the score of a class the gate excludes
 
@@ -73,8 +74,10 @@ def measure_raw(
     rows = _voxels_of(voxel, wanted, norm.shape[0])
     kept = x if rows.numel() == x.shape[0] else x[rows]
     if tables.raw_norm_weight.shape[0]:
-        kept = F.linear(kept, tables.raw_norm_weight, tables.raw_norm_bias)
-    norm[rows] = torch.linalg.vector_norm(kept, dim=1).clamp_(min=TINY)
+        square = _square_affine(kept, tables.raw_norm_weight, tables.raw_norm_bias)
+    else:
+        square = kept.square().sum(1)
+    norm[rows] = square.sqrt_().clamp_(min=TINY)
     return norm[voxel]
 
 
@@ -90,12 +93,21 @@ def measure_fused(
     own = x.new_ones(x.shape[0])  # [M]
     rows = _voxels_of(voxel, wanted, own.shape[0])
     kept = x if rows.numel() == x.shape[0] else x[rows]
-    point_half = F.linear(kept, tables.fused_norm_weight, tables.fused_norm_bias)
-    own[rows] = torch.linalg.vector_norm(point_half, dim=1).square_()
+    own[rows] = _square_affine(kept, tables.fused_norm_weight, tables.fused_norm_bias)
     cross = F.linear(x, half @ tables.point_weight, half @ tables.point_bias)  # [M, Q]
     cross = cross.take(voxel * half.shape[0] + query)  # [n]
     square = own[voxel] + 2 * cross + half.square().sum(1)[query]
     return square.clamp_(min=TINY * TINY).sqrt_()
+
+
+def _square_affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """|weight x + bias|^2 of each row for an upper triangular weight, whose zeros are skipped."""
+    total = x.new_zeros(x.shape[0])
+    for start in range(0, weight.shape[0], NORM_BLOCK):
+        block = slice(start, start + NORM_BLOCK)
+        part = F.linear(x[:, start:], weight[block, start:], bias[block])
+        total += torch.linalg.vecdot(part, part)
+    return total
 
 
 def _voxels_of(voxel: torch.Tensor, wanted: torch.Tensor, voxels: int) -> torch.Tensor:

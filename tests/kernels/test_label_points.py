@@ -228,7 +228,9 @@ def test_equals_the_released_form(seed, n, voxels, queries, classes, more_names)
 
 
 @pytest.mark.parametrize("feat", [10, 23, 24, 40])
-def test_projection_folds_in(feat):
+@pytest.mark.parametrize("norm_block", [4, 96])
+def test_projection_folds_in(monkeypatch, norm_block, feat):
+    monkeypatch.setattr(reference, "NORM_BLOCK", norm_block)
     case = random_case(feat, 300, 200, 5, 12, 20)
     generator = torch.Generator().manual_seed(1)
     feats = torch.randn(200, feat, generator=generator)
