@@ -10,6 +10,7 @@ draws growth curves, writes JSON and appends rows to `benchmarks/results/latency
 
 import json
 import multiprocessing
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,14 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from bench_charts import Curve, draw_curves
-from bench_machine import RESULTS, append_rows, describe_machine, list_versions
-from bench_runs import (
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, its own folder is there
+
+from benchmarks.charts import Curve, draw_curves
+from benchmarks.rows import RESULTS, append_rows, describe_setup, list_versions
+from benchmarks.scene_runs import (
     Measurement,
     Scene,
     compare_labels,
@@ -28,9 +34,6 @@ from bench_runs import (
     measure_growth,
     open_scene,
 )
-from rich.console import Console
-from rich.table import Table
-
 from xmask3d_rt.engines.manifest import MANIFEST_NAME, Manifest
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.segmenter import Segmenter
@@ -181,7 +184,7 @@ def run_benchmark(
     )
     grown = measure_growth(segmenter, scene, max(1, repeats // 4)) if growth else {}
     batches = measure_batches(segmenter, max(1, repeats // 4)) if growth else []
-    machine = describe_machine(segmenter.device)
+    machine = describe_setup(segmenter.device)
     del segmenter
     other = run_apart(job) if baseline == "module" else None
     versions = list_versions()
@@ -196,7 +199,6 @@ def run_benchmark(
         "device": machine["device"],
         "versions": versions,
         "machine": machine,
-        "threads": job.threads,
         "preset": manifest.config.name,
         "components": describe_engines(manifest),
         "scene": scene.describe(),
@@ -206,14 +208,7 @@ def run_benchmark(
         "growth": grown,
         "batches": batches,
     }
-    libraries = ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
-    common = {
-        "preset": manifest.config.name,
-        "threads": job.threads or "",
-        **scene.describe(),
-        **machine,
-        "versions": " ".join(f"{k}={versions[k]}" for k in libraries if k in versions),
-    }
+    common = {"preset": manifest.config.name, **scene.describe(), **machine}
     engines = " ".join(f"{k}={v.replace(' ', ':')}" for k, v in describe_engines(manifest).items())
     rows = make_rows("engines", found, common, engines)
     if other is not None:

@@ -9,6 +9,7 @@ to `benchmarks/results/tensorrt_rtx_builds.csv`. Works on a machine without a GP
 """
 
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from bench_machine import RESULTS, append_rows, describe_machine
 from rich.console import Console
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, its own folder is there
+
+from benchmarks.rows import RESULTS, append_rows, describe_setup
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError
@@ -79,7 +82,7 @@ def main(
     common = {
         "preset": manifest.config.name,
         "threads": threads,
-        **describe_machine(torch.device("cpu")),
+        **describe_setup(torch.device("cpu")),
     }
     for name in only or ENGINES:
         with tempfile.TemporaryDirectory(prefix="xmask3d-builds-") as scratch:

@@ -17,6 +17,10 @@ from xmask3d_rt.tensorrt_library import import_tensorrt
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
+_HALF_REASONS = {
+    "cpu": "this processor has instructions for it",
+    "cuda": "a GPU is fastest in it",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class Backend:
     check: Callable[[torch.device], object]
     title: str
     auto_devices: tuple[str, ...]
+
+    @property
+    def where(self) -> str:
+        """Where it runs, in words."""
+        kinds = ", ".join(self.devices)
+        return f"{kinds}; give --compute-capability" if self.name == "tensorrt" else kinds
 
 
 def _check_onnxruntime(device: torch.device) -> None:
@@ -158,7 +168,7 @@ def _list_backends(backend: str, device: torch.device) -> tuple[list[Backend], l
         if backend == AUTO and device.type not in candidate.auto_devices:
             continue
         if device.type not in candidate.devices:
-            problems.append(f"{candidate.name} runs on {', '.join(candidate.devices)}")
+            problems.append(f"{candidate.name} runs on {candidate.where}")
             continue
         try:
             candidate.check(device)
@@ -184,7 +194,7 @@ def _list_precisions(
     half = _pick_half(backend, device)
     if half is None:
         return [fp32]
-    reason = f"{backend.title}; {half} because this processor has instructions for it"
+    reason = f"{backend.title}; {half} because {_HALF_REASONS[device.type]}"
     return [Choice(backend.name, half, reason), fp32]
 
 

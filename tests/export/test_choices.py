@@ -1,5 +1,8 @@
 """Which backends and precisions are tried, in which order, and why not others."""
 
+import dataclasses
+import sys
+
 import pytest
 import torch
 
@@ -10,7 +13,7 @@ from xmask3d_rt.export import engines as engine_builder
 from xmask3d_rt.export.choices import Choice, list_choices
 from xmask3d_rt.export.contracts import get_contract
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 UNET = get_contract("unet", get_preset("tiny"))
 MASK_HEAD = get_contract("mask_head", get_preset("tiny"))
 
@@ -48,15 +51,41 @@ def test_asked_precision_is_kept():
 
 
 def test_nothing_fits_rejected():
-    message = "fp16 on cpu: nothing can be built; openvino on cpu has fp32, bf16; onnxruntime"
+    message = "bf16 on cpu: nothing can be built; onnxruntime on cpu has fp32, fp16"
     with pytest.raises(EngineError, match=message):
-        list_choices(UNET, "auto", "fp16", CPU)
+        list_choices(UNET, "onnxruntime", "bf16", CPU)
     with pytest.raises(EngineError, match="openvino runs on cpu"):
-        list_choices(UNET, "openvino", "fp32", torch.device("cuda", 0))
+        list_choices(UNET, "openvino", "fp32", GPU)
+    with pytest.raises(EngineError, match=r"tensorrt runs on cuda; .*--compute-capability"):
+        list_choices(UNET, "tensorrt", "auto", CPU)
+
+
+def test_auto_on_a_gpu(monkeypatch):
+    able = [dataclasses.replace(b, check=lambda device: None) for b in choices_module.BACKENDS]
+    monkeypatch.setattr(choices_module, "BACKENDS", able)
+    pairs = [
+        ("tensorrt", "fp16"),
+        ("tensorrt", "fp32"),
+        ("inductor", "fp16"),
+        ("inductor", "fp32"),
+        ("onnxruntime", "fp16"),
+        ("onnxruntime", "fp32"),
+    ]
+    assert names(list_choices(UNET, "auto", "auto", GPU)) == pairs
+    assert names(list_choices(MASK_HEAD, "auto", "auto", GPU)) == pairs[1::2]
+    assert choices_module.find_auto_device("auto") == "cuda"
+
+
+def test_gpu_without_a_backend_builds_for_the_cpu(monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    assert choices_module.find_auto_device("auto") == "cpu"
 
 
 def test_missing_backend_is_passed_over(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     assert names(list_choices(UNET, "auto", "fp32", CPU)) == [("onnxruntime", "fp32")]
     with pytest.raises(EngineError, match="backend openvino is not installed"):
         list_choices(UNET, "openvino", "fp32", CPU)

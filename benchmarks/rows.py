@@ -1,10 +1,7 @@
 """What a result row says about the machine, and how rows are kept."""
 
 import csv
-import datetime
-import importlib.metadata
 import resource
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,54 +9,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from xmask3d_rt.doctor import describe_system
+from benchmarks.timing import describe_machine
+from xmask3d_rt.doctor import describe_system, find_version
 from xmask3d_rt.export.fingerprint import read_versions
 
 RESULTS = Path(__file__).parent / "results"
-_EXTRA_LIBRARIES = ("triton", "tensorrt", "tensorrt-rtx")
+_LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 
 
-def describe_machine(device: torch.device) -> dict[str, str]:
-    """Device, driver and commit of a result row."""
+def describe_setup(device: torch.device) -> dict[str, str]:
+    """The columns of `describe_machine`, the processor's instructions and the libraries."""
     system = describe_system()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = f"{system['processor']}, {system['cores']} cores"
+    versions = list_versions()
     return {
-        "date": datetime.date.today().isoformat(),
-        "device": name,
+        **describe_machine(device),
         "instructions": system["instructions"] if device.type == "cpu" else "",
-        "driver": system["nvidia driver"] if device.type == "cuda" else "none",
-        "commit": find_commit(),
+        "libraries": " ".join(f"{k}={versions[k]}" for k in _LIBRARIES if k in versions),
     }
 
 
 def list_versions() -> dict[str, str]:
     """Versions of everything a timing depends on."""
     versions = read_versions()
-    for name in _EXTRA_LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    triton = find_version("triton")
+    if triton is not None:
+        versions["triton"] = triton
     return versions
-
-
-def find_commit() -> str:
-    """Short hash of the checkout, with `+` where files differ from it; `unknown` outside one."""
-    root = Path(__file__).parents[1]
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_machine import device_used_mib, host_peak_mib, percentiles
 
+from benchmarks.rows import device_used_mib, host_peak_mib, percentiles
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.data.room import generate_room
 from xmask3d_rt.engines.base import Engine
