@@ -244,7 +244,7 @@ def test_projection_folds_in(monkeypatch, norm_block, feat):
 def test_classes_in_blocks_equal_one_block(monkeypatch):
     case = random_case(3, 120, 80, 5, 70, 100)
     whole = run_folded(case)
-    monkeypatch.setattr(reference, "BLOCK_ELEMENTS", 120 * 16)
+    monkeypatch.setattr(reference, "BLOCK_ELEMENTS", 1)
     assert_same_labels(run_folded(case), whole)
 
 
