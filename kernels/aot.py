@@ -96,8 +96,8 @@ def collect_cases() -> list[CompileCase]:
     return cases
 
 
-def compile_case(case: CompileCase, sm: int) -> Resources:
-    """Compile one case for one architecture and read what it uses."""
+def compile_kernel(case: CompileCase, sm: int) -> Any:
+    """Compile one case for one architecture; `.asm` of the result holds "ptx" and "cubin"."""
     names = [parameter.name for parameter in case.kernel.params]
     signature = {name: case.arguments.get(name, "constexpr") for name in names}
     aligned = [
@@ -113,7 +113,12 @@ def compile_case(case: CompileCase, sm: int) -> Resources:
         {path: [["tt.divisibility", ALIGNMENT]] for path in aligned},
     )
     options = {"num_warps": case.num_warps, "num_stages": case.num_stages}
-    compiled = triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
+    return triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
+
+
+def compile_case(case: CompileCase, sm: int) -> Resources:
+    """Compile one case for one architecture and read what it uses."""
+    compiled = compile_kernel(case, sm)
     registers, stack_bytes = _read_usage(compiled.asm["cubin"])
     return Resources(
         op=case.op,

@@ -22,6 +22,16 @@ def test_compiles_without_spills(name):
         assert 0 < row.registers <= 255
 
 
+@pytest.mark.parametrize(("sm", "product"), [(80, "mma.sync"), (90, "wgmma"), (100, "tcgen05.mma")])
+@pytest.mark.parametrize("layer", ["map", "skip", "1x1", "dgrad"])
+def test_half_precision_products_run_on_tensor_cores(layer, sm, product):
+    case = CASES[f"sparse_conv/sparse_conv_kernel/{layer}-fp16-128x128x32"]
+    ptx = aot.compile_kernel(case, sm).asm["ptx"]
+    assert product in ptx
+    assert "fma.rn.f32" not in ptx
+    assert "cp.async.cg.shared.global" in ptx  # 16 bytes at a time, ahead of the product
+
+
 def test_table_is_written(tmp_path):
     case = CASES[min(CASES)]
     aot.write_csv(tmp_path / "table.csv", [aot.compile_case(case, 90)])
