@@ -1,6 +1,7 @@
 """Every Triton kernel compiles for every architecture, without spills, within shared memory."""
 
 import csv
+import dataclasses
 
 import pytest
 
@@ -38,3 +39,12 @@ def test_table_is_written(tmp_path):
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert rows[0]["sm"] == "90"
     assert int(rows[0]["registers"]) > 0
+
+
+def test_summary_keeps_the_largest_use():
+    case = CASES[min(CASES)]
+    row = aot.compile_case(case, 90)
+    larger = dataclasses.replace(row, variant="other", registers=row.registers + 1)
+    (summary,) = aot.summarize([larger, row])
+    assert summary.registers == row.registers + 1
+    assert summary.variant == "2 cases"
