@@ -20,7 +20,7 @@ WORKERS ?= 2
 # Waiting OpenMP threads sleep: spinning ones take the cores of the other test worker.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-full lint clean
+.PHONY: demo test kernel-table test-full lint clean
 
 $(STAMP): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not full and not gpu" -n $(WORKERS)
+
+# Registers, spills and shared memory of every Triton kernel; fails where one does not fit.
+kernel-table: $(STAMP)
+	$(BIN)/python -m xmask3d_rt.kernels.aot
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest -m full -n 0

@@ -13,10 +13,11 @@ import importlib.util
 import pkgutil
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,8 @@ def collect_cases() -> list[CompileCase]:
     return cases
 
 
-def compile_case(case: CompileCase, sm: int) -> Resources:
-    """Compile one case for one architecture and read what it uses."""
+def compile_kernel(case: CompileCase, sm: int) -> Any:
+    """Compile one case for one architecture; `.asm` of the result holds "ptx" and "cubin"."""
     names = [parameter.name for parameter in case.kernel.params]
     signature = {name: case.arguments.get(name, "constexpr") for name in names}
     aligned = [
@@ -113,7 +114,12 @@ def compile_case(case: CompileCase, sm: int) -> Resources:
         {path: [["tt.divisibility", ALIGNMENT]] for path in aligned},
     )
     options = {"num_warps": case.num_warps, "num_stages": case.num_stages}
-    compiled = triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
+    return triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
+
+
+def compile_case(case: CompileCase, sm: int) -> Resources:
+    """Compile one case for one architecture and read what it uses."""
+    compiled = compile_kernel(case, sm)
     registers, stack_bytes = _read_usage(compiled.asm["cubin"])
     return Resources(
         op=case.op,
@@ -170,16 +176,32 @@ def write_csv(path: Path, rows: list[Resources]) -> None:
         writer.writerows({**asdict(row), "triton": triton.__version__} for row in rows)
 
 
+def summarize(rows: list[Resources]) -> list[Resources]:
+    """The largest use of each resource over the cases of each kernel on each architecture."""
+    groups: dict[tuple[str, str, int], list[Resources]] = {}
+    for row in rows:
+        groups.setdefault((row.op, row.kernel, row.sm), []).append(row)
+    largest = ("num_warps", "num_stages", "registers", "stack_bytes", "shared_bytes", "cubin_bytes")
+    return [
+        replace(
+            group[0],
+            variant=f"{len(group)} cases" if len(group) > 1 else group[0].variant,
+            **{name: max(getattr(row, name) for row in group) for name in largest},
+        )
+        for group in groups.values()
+    ]
+
+
 def _print_table(rows: list[Resources]) -> None:
     titles = ("sm", "warps", "stages", "registers", "stack", "shared", "limit")
-    table = Table(Column("kernel", no_wrap=True), *titles)
+    table = Table(Column("kernel", overflow="fold"), *titles)
     for row in rows:
         launch = (row.sm, row.num_warps, row.num_stages)
         use = (row.registers, row.stack_bytes, row.shared_bytes, row.shared_limit)
         style = None if row.fits else "red"
         name = f"{row.op}/{row.kernel}/{row.variant}"
         table.add_row(name, *map(str, launch + use), style=style)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def main() -> int:
@@ -189,10 +211,11 @@ def main() -> int:
     parser.add_argument("--op", action="append", default=[], help="only this operator")
     parser.add_argument("--sm", action="append", type=int, choices=ARCHITECTURES, default=[])
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--all", action="store_true", help="print every case, not the largest")
     options = parser.parse_args()
     architectures = tuple(options.sm) or ARCHITECTURES
     rows = compile_all(options.op, architectures, options.workers)
-    _print_table(rows)
+    _print_table(rows if options.all else summarize(rows))
     if options.csv:
         write_csv(options.csv, rows)
     return 0 if all(row.fits for row in rows) else 1

@@ -4,12 +4,14 @@ Source: traveller59/spconv, docs/BENCHMARK.md; fp16 forward 19.85 ms on an A100 
 RTX 4090 (spconv 2.2). Needs its cloud as `../shared/pointclouds/spconv-benchmark-pc.npz`.
 """
 
+import importlib.util
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.registry import Forms, KernelCase
 from xmask3d_rt.kernels import KernelMap, build_kernel_map, index_coords, sparse_conv, voxelize
@@ -88,7 +90,34 @@ def _build(dtype: torch.dtype, device: torch.device) -> Forms:
         "ours": lambda: run_network(feats, weights, convs, pools),
         "ours, with maps": lambda: run_network(feats, weights, *make_maps(coords)),
     }
+    if device.type == "cuda" and importlib.util.find_spec("spconv"):
+        network, voxels = build_spconv(coords, feats)
+        forms["spconv"] = lambda: run_spconv(network, voxels)
     return forms
+
+
+def build_spconv(coords: Tensor, feats: Tensor) -> tuple[nn.Module, Any]:
+    """The same network in spconv, where it is installed, and its input."""
+    import spconv.pytorch as spconv
+
+    channels, layers = [3, *WIDTHS], []
+    for level, width in enumerate(WIDTHS):
+        for before in (channels[level], width):
+            layers.append(spconv.SubMConv3d(before, width, 3, bias=False, indice_key=f"c{level}"))
+        if level < len(WIDTHS) - 1:
+            layers.append(spconv.SparseMaxPool3d(2, 2, indice_key=f"p{level}"))
+    network = spconv.SparseSequential(*layers).eval().to(coords.device, feats.dtype)
+    cells = coords[:, [0, 3, 2, 1]].contiguous()  # (batch, z, y, x)
+    # spconv drops what is left over of an odd extent: whole cells of the coarsest level.
+    step = 1 << (len(WIDTHS) - 1)
+    shape = ((cells[:, 1:].amax(dim=0) // step + 1) * step).tolist()
+    return network, spconv.SparseConvTensor(feats, cells, shape, batch_size=1)
+
+
+@torch.no_grad()
+def run_spconv(network: nn.Module, voxels: Any) -> Any:
+    """One pass; spconv builds its maps in it."""
+    return network(voxels)
 
 
 @torch.no_grad()
@@ -108,4 +137,4 @@ def max_pool(feats: Tensor, kernel_map: KernelMap) -> Tensor:
     """Channel-wise maximum over the voxels of every coarse cell."""
     rows = kernel_map.swapped.neighbors.amax(dim=1).long()  # the one cell of every voxel
     out = feats.new_full((kernel_map.neighbors.shape[0], feats.shape[1]), -torch.inf)
-    return out.index_reduce_(0, rows, feats, "amax")
+    return out.scatter_reduce_(0, rows[:, None].expand_as(feats), feats, "amax")

@@ -99,6 +99,11 @@ def _check_arguments(
     kernel_map: KernelMap | None,
     epilogue: Epilogue,
 ) -> None:
+    for name, source in (("feats", feats), ("second feats", skip)):
+        if source is not None and source.dim() != 2:
+            raise ValueError(
+                f"sparse_conv: {name} must have shape [M_in, C_in], got {list(source.shape)}"
+            )
     channels = feats.shape[1] + (0 if skip is None else skip.shape[1])
     offsets = 1 if kernel_map is None else kernel_map.neighbors.shape[1]
     if weight.dim() != 3 or weight.shape[0] != offsets or weight.shape[1] != channels:

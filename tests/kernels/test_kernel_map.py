@@ -184,3 +184,13 @@ def test_index_is_shared_between_maps():
     shared = build_kernel_map(coords, 3, index=index)
     assert torch.equal(shared.neighbors, build_kernel_map(coords, 3).neighbors)
     assert shared.in_coords is index.coords
+
+
+def test_operator_registration():
+    coords = random_voxels(40)
+    index = index_coords(coords)
+    ops = torch.ops.xmask3d
+    torch.library.opcheck(ops.index_coords.default, (coords,))
+    torch.library.opcheck(ops.downsample_coords.default, (coords, 2))
+    arguments = (coords, index.keys, index.rows, 3, 1)
+    torch.library.opcheck(ops.find_neighbors.default, arguments)

@@ -168,6 +168,8 @@ def test_exports():
         ({"weight": torch.zeros(16)}, ValueError, "weight must have shape"),
         ({"weight": torch.zeros(27, 16, 4).half()}, TypeError, "share a dtype"),
         ({"feats": torch.zeros(3, 16)}, ValueError, "one per input voxel"),
+        ({"feats": torch.zeros(16)}, ValueError, r"\[M_in, C_in\]"),
+        ({"feats": (torch.zeros(3, 9), torch.zeros(7))}, ValueError, "second feats must have"),
         ({"epilogue": Epilogue(bias=torch.zeros(5))}, ValueError, r"bias must have shape \[4\]"),
         ({"epilogue": Epilogue(residual=torch.zeros(2, 4))}, ValueError, "residual must have"),
     ],

@@ -73,3 +73,8 @@ def test_any_cells_in_range(cells, copies):
 def test_bad_arguments_rejected(points, voxel_size, batch, error, message):
     with pytest.raises(error, match=message):
         voxelize(points, voxel_size, batch)
+
+
+def test_operator_registration():
+    points, batch = torch.rand(50, 3), torch.randint(0, 2, (50,))
+    torch.library.opcheck(torch.ops.xmask3d.voxelize.default, (points, 0.2, batch))
