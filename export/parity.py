@@ -177,13 +177,13 @@ def _pair_tensors(
         got = trace[stage]
         if stage not in STORED_MAPS:
             if stage in golden:
-                pairs[stage] = (_drop_batch(got), _drop_batch(golden[stage]))
+                pairs[stage] = (drop_batch(got), drop_batch(golden[stage]))
         elif f"{STORED_MAPS[stage]}_sub" in golden:
             pairs[stage] = _stride(got, STORED_MAPS[stage], golden)
     return {stage: pairs[stage] for stage in STAGES if stage in pairs}
 
 
-def _drop_batch(array: np.ndarray) -> np.ndarray:
+def drop_batch(array: np.ndarray) -> np.ndarray:
     """Without leading axes of one, which references keep for some tensors and drop for others."""
     while array.ndim > 1 and array.shape[0] == 1:
         array = array[0]
@@ -215,7 +215,7 @@ def _stride(tensor: np.ndarray, stored: str, golden: Arrays) -> Pair:
         s0, s1, s2 = (int(stride) for stride in golden[f"{stored}_stride"])
     else:
         sizes = zip(tensor.shape[1:], want.shape, strict=True)
-        s0, s1, s2 = (max(size // kept, 1) for size, kept in sizes)
+        s0, s1, s2 = (-(-size // kept) for size, kept in sizes)
     return tensor[0, ::s0, ::s1, ::s2], want
 
 
@@ -249,10 +249,10 @@ def _patches_flip(trace: Arrays, golden: Arrays, clip: ClipConfig) -> bool:
     """Whether a mask may open other patches to its token than in the reference."""
     if "pred_masks" not in trace or "pred_masks" not in golden:
         return False
-    want = _drop_batch(golden["pred_masks"])
+    want = drop_batch(golden["pred_masks"])
     highest = _pool_patches(want, clip)
     borderline = np.abs(highest) <= PATCH_MARGIN * np.sqrt(np.mean(want**2))
-    got = _pool_patches(_drop_batch(trace["pred_masks"]), clip)
+    got = _pool_patches(drop_batch(trace["pred_masks"]), clip)
     return bool((((got >= 0) != (highest >= 0)) | borderline).any())
 
 

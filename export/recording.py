@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xmask3d_rt.export.parity import HEADS, STORED_MAPS, Arrays
+from xmask3d_rt.export.parity import HEADS, STORED_MAPS, Arrays, drop_batch
 
 SAMPLED_ROWS = 384
 KEPT = (64, 16, 16)  # channels, rows and columns kept of a feature map
@@ -61,7 +61,7 @@ def record_case(trace: Arrays) -> dict[str, np.ndarray]:
             recorded[f"{stored}_sub"] = trace[name][0, ::s0, ::s1, ::s2]
     for name in WHOLE:
         if name in trace:
-            recorded[name] = trace[name][0] if name in PER_QUERY else trace[name]
+            recorded[name] = drop_batch(trace[name]) if name in PER_QUERY else trace[name]
     return recorded | {f"label_{head}": trace[f"label_{head}"] for head in HEADS}
 
 
