@@ -180,9 +180,8 @@ def print_check(console: Console, title: str, check: Check) -> None:
         stages = ", ".join(check.uncompared)
         console.print(f"not compared, absent on one side: {stages}", soft_wrap=True)
     failed = sum(not row.ok for row in check.rows)
-    outcome = (
-        f"{failed} of {len(check.rows)} rows FAIL" if failed else f"all {len(check.rows)} rows ok"
-    )
+    total = len(check.rows)
+    outcome = f"{failed} of {total} rows FAIL" if failed else f"all {total} rows ok"
     console.print(outcome, highlight=False)
 
 
