@@ -62,9 +62,8 @@ def check_case(segmenter: Segmenter, inputs: ArrayFile, golden: ArrayFile | None
     Raises:
         ValueError: an array is missing, or belongs to another cloud or preset.
     """
-    cloud, view = read_case(inputs)
     start = time.perf_counter()
-    trace = segmenter.trace_view(cloud, list(segmenter.config.split.names), view)
+    trace = trace_case(segmenter, inputs)
     seconds = time.perf_counter() - start
     recorded = record_case(trace)
     if golden is None:
@@ -72,6 +71,16 @@ def check_case(segmenter: Segmenter, inputs: ArrayFile, golden: ArrayFile | None
     clip = segmenter.config.clip
     rows = compare_case(trace, inputs, golden, clip, list_precisions(segmenter))
     return Check(rows, recorded, seconds, list_uncompared(rows))
+
+
+def trace_case(segmenter: Segmenter, inputs: ArrayFile) -> dict[str, np.ndarray]:
+    """Every intermediate of a one-view case by name, for the preset's classes.
+
+    Raises:
+        ValueError: an array is missing or makes no cloud or view.
+    """
+    cloud, view = read_case(inputs)
+    return segmenter.trace_view(cloud, list(segmenter.config.split.names), view)
 
 
 def check_scene(
