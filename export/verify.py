@@ -11,7 +11,6 @@ where there is nothing to compare. What is compared: docs/parity.md.
 
 import json
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +46,6 @@ class Check:
 
     rows: list[Row]
     recorded: dict[str, np.ndarray]
-    seconds: float
     uncompared: list[str] = field(default_factory=list)
 
     @property
@@ -62,15 +60,13 @@ def check_case(segmenter: Segmenter, inputs: ArrayFile, golden: ArrayFile | None
     Raises:
         ValueError: an array is missing, or belongs to another cloud or preset.
     """
-    start = time.perf_counter()
     trace = trace_case(segmenter, inputs)
-    seconds = time.perf_counter() - start
     recorded = record_case(trace)
     if golden is None:
-        return Check([], recorded, seconds)
+        return Check([], recorded)
     clip = segmenter.config.clip
     rows = compare_case(trace, inputs, golden, clip, list_precisions(segmenter))
-    return Check(rows, recorded, seconds, list_uncompared(rows))
+    return Check(rows, recorded, list_uncompared(rows))
 
 
 def trace_case(segmenter: Segmenter, inputs: ArrayFile) -> dict[str, np.ndarray]:
@@ -99,14 +95,12 @@ def check_scene(
     """
     wanted = names if golden is None else [str(name) for name in golden["view_ids"]]
     views = pick_views(folder, wanted)
-    start = time.perf_counter()
     per_view, voted = run_scene(segmenter, folder / "scene.ply", views)
-    seconds = time.perf_counter() - start
     recorded = record_scene([view.name for view in views], per_view, voted)
     if golden is None:
-        return Check([], recorded, seconds)
+        return Check([], recorded)
     rows = compare_scene(golden, per_view, voted, list_precisions(segmenter))
-    return Check(rows, recorded, seconds)
+    return Check(rows, recorded)
 
 
 def pick_views(folder: Path, names: Sequence[str]) -> list[View]:
@@ -171,7 +165,6 @@ def make_report(segmenter: Segmenter, check: Check) -> dict[str, Any]:
         "components": {name: f"{part.backend} {part.precision}" for name, part in components},
         "device": str(segmenter.device),
         "versions": read_versions(),
-        "seconds": round(check.seconds, 2),
         "ok": check.ok,
         "not_compared": check.uncompared,
         "rows": [row.to_dict() for row in check.rows],
