@@ -188,8 +188,9 @@ def print_check(console: Console, title: str, check: Check) -> None:
 
 
 def format_numbers(row: Row) -> tuple[str, str]:
-    """Value and limit of a row as text."""
-    relation, style = (">= ", "{:.3%}") if row.at_least else ("<= ", "{:.3g}")
+    """Value and limit of a row as text: shares in percent, counts whole, errors to 3 digits."""
+    relation = ">= " if row.at_least else "<= "
+    style = "{:.3%}" if row.at_least else "{:.3g}" if row.metric == "relative L2" else "{:.0f}"
     limit = "none" if row.limit is None else relation + style.format(row.limit)
     return style.format(row.value), limit
 
