@@ -109,11 +109,16 @@ def pick_views(folder: Path, names: Sequence[str]) -> list[View]:
     Raises:
         ValueError: the folder has no view of one of the names.
     """
-    by_name = {view.name: view for view in load_rgbd(folder)}
-    unknown = [name for name in names if name not in by_name]
+    views = load_rgbd(folder)
+    if not len(names):
+        return views
+    by_name = {view.name: view for view in views}
+    # reference files hold numbers, file names may be padded with zeros
+    by_number = {str(int(name)): view for name, view in by_name.items() if name.isdecimal()}
+    unknown = [name for name in names if name not in by_name and name not in by_number]
     if unknown:
         raise ValueError(f"{folder} has no view {unknown[0]!r}; it has {', '.join(by_name)}")
-    return [by_name[name] for name in names] if len(names) else list(by_name.values())
+    return [by_name.get(name) or by_number[name] for name in names]
 
 
 def run_scene(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from xmask3d_rt.data.room import generate_room, write_room
 from xmask3d_rt.export import verify as script
 from xmask3d_rt.export.cases import CASE_INPUTS, read_arrays, write_arrays
 from xmask3d_rt.export.parity import HEADS, Row
-from xmask3d_rt.export.verify import app, check_case, check_scene, open_module
+from xmask3d_rt.export.verify import app, check_case, check_scene, open_module, pick_views
 from xmask3d_rt.segmenter import Segmenter
 
 # Only the module shows what happens inside the engines.
@@ -203,6 +204,15 @@ def test_numbers_may_name_views(engines, scene, tmp_path):
     recorded["view_ids"] = np.array([1])
     write_arrays(tmp_path / "scene.npz", recorded)
     assert check_scene(engines, scene, read_arrays(tmp_path / "scene.npz")).ok
+
+
+def test_zeros_before_a_number_do_not_count(scene, tmp_path):
+    padded = tmp_path / "padded"
+    shutil.copytree(scene, padded)
+    for kind, suffix in (("color", "jpg"), ("depth", "png"), ("pose", "txt")):
+        for i in range(3):
+            (padded / kind / f"{i}.{suffix}").rename(padded / kind / f"00{i}.{suffix}")
+    assert [view.name for view in pick_views(padded, ["2", "001"])] == ["002", "001"]
 
 
 def test_view_that_sees_too_little_counts_as_empty(engines, scene, monkeypatch):
