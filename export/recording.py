@@ -8,18 +8,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xmask3d_rt.export.parity import FEATURES, HEADS, Arrays
+from xmask3d_rt.export.parity import HEADS, STORED_MAPS, Arrays, drop_batch
 
 SAMPLED_ROWS = 384
 KEPT = (64, 16, 16)  # channels, rows and columns kept of a feature map
-WHOLE = ("imp_condition", "latent", "noisy_latent", "cond_inputs", "cond_emb", "text_embed")
-PER_QUERY = (
+WHOLE = (
+    "imp_condition",
+    "latent",
+    "noisy_latent",
+    "cond_inputs",
+    "cond_emb",
+    "text_embed",
     "pred_masks",
     "mask_pooled_features",
     "mask_embed",
     "pred_logits",
     "mask_embed_clip",
 )
+PER_QUERY = ("pred_masks", "mask_pooled_features", "mask_embed", "mask_embed_clip")
 
 
 def record_case(trace: Arrays) -> dict[str, np.ndarray]:
@@ -33,10 +39,10 @@ def record_case(trace: Arrays) -> dict[str, np.ndarray]:
     """
     rows = np.unique(np.linspace(0, len(trace["coords"]) - 1, SAMPLED_ROWS).astype(np.int64))
     order = np.lexsort(trace["bottleneck_coords"].T[::-1])
-    mapping = np.stack([trace["row"], trace["col"], trace["visible"]], axis=1)
+    pixels = np.stack([trace["row"], trace["col"]], axis=1) * trace["visible"][:, None]
     recorded = {
         "voxel_coords": trace["coords"],
-        "mapping": mapping.astype(np.int16),
+        "mapping": np.column_stack([pixels, trace["visible"]]).astype(np.int16),
         "vox_rows": rows,
         "bott_C": trace["bottleneck_coords"][order],
         "bott_F": trace["bottleneck"][order],
@@ -47,18 +53,15 @@ def record_case(trace: Arrays) -> dict[str, np.ndarray]:
         "mask_scores": trace["mask_score"][trace["kept"]],
         "final_keep_query": np.flatnonzero(trace["final"]),
     }
-    maps = {name: f"sd_feat{i}" for i, name in enumerate(FEATURES)}
-    maps |= {name: name for name in ("s2", "s3", "s4", "s5", "ms0", "ms1", "ms2", "mask_features")}
-    for name, stored in maps.items():
+    for name, stored in STORED_MAPS.items():
         if name in trace:
             strides = _choose_strides(trace[name].shape[1:])
-            recorded[f"{stored}_stride"] = strides
-            recorded[f"{stored}_sub"] = _take(trace[name], strides)
-    recorded |= {name: trace[name] for name in WHOLE if name in trace}
-    for name in PER_QUERY:
+            s0, s1, s2 = strides
+            recorded[f"{stored}_stride"] = np.array(strides)
+            recorded[f"{stored}_sub"] = trace[name][0, ::s0, ::s1, ::s2]
+    for name in WHOLE:
         if name in trace:
-            array = trace[name]
-            recorded[name] = array[0] if len(array) == 1 else array
+            recorded[name] = drop_batch(trace[name]) if name in PER_QUERY else trace[name]
     return recorded | {f"label_{head}": trace[f"label_{head}"] for head in HEADS}
 
 
@@ -80,11 +83,6 @@ def record_scene(
     return recorded
 
 
-def _choose_strides(shape: Sequence[int]) -> np.ndarray:
+def _choose_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Strides that keep about `KEPT` of a map [C, H, W]."""
-    return np.array([max(size // kept, 1) for size, kept in zip(shape, KEPT, strict=True)])
-
-
-def _take(tensor: np.ndarray, strides: np.ndarray) -> np.ndarray:
-    s0, s1, s2 = strides
-    return tensor[0, ::s0, ::s1, ::s2]
+    return tuple(max(size // kept, 1) for size, kept in zip(shape, KEPT, strict=True))

@@ -3,13 +3,16 @@
     python export/verify.py --module --inputs case_A_inputs.npz --golden case_A_golden.npz
     python export/verify.py --engine-dir E --inputs case_A_inputs.npz --golden case_A_golden.npz
     python export/verify.py --engine-dir E --scene DIR --golden scene_X_golden.npz
-    python export/verify.py --engine-dir E --inputs case_inputs.npz --record case_golden.npz
+    python export/verify.py --engine-dir E --inputs my_inputs.npz --record my_golden.npz
 
-Prints a table (stage, measure, value, limit, ok or FAIL) and exits with 1 on any FAIL.
+Prints a table (stage, measure, value, limit, ok or FAIL); exits with 1 on any FAIL and with 2
+where there is nothing to compare. What is compared: docs/parity.md.
 """
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,73 +23,113 @@ from rich.console import Console
 from rich.table import Table
 
 from xmask3d_rt.config import ModelConfig, Precision, get_preset
-from xmask3d_rt.errors import CheckpointError, EngineError
-from xmask3d_rt.export.parity import Arrays, Row, compare_case, compare_scene
+from xmask3d_rt.engines.backends import pick_device
+from xmask3d_rt.export.cases import ArrayFile, read_arrays, read_case, write_arrays
+from xmask3d_rt.export.fingerprint import read_versions
+from xmask3d_rt.export.parity import Row, compare_case, compare_scene, list_uncompared
 from xmask3d_rt.export.recording import record_case, record_scene
+from xmask3d_rt.export.script import EXIT_MISMATCH, Script
+from xmask3d_rt.export.tolerances import find_lowest
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.rgbd import load_rgbd
-from xmask3d_rt.scene import PointCloud, View
+from xmask3d_rt.scene import View
 from xmask3d_rt.segmenter import Segmenter
 
-EXIT_MISMATCH, EXIT_INPUT = 1, 2
-CASE_INPUTS = ("points_xyz", "points_rgb", "depth_320x240_mm", "pose", "K640")
+DEFAULT_PRESET = "b15n4"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz` file.
+@dataclass(frozen=True)
+class Check:
+    """One run: its comparison with a reference, and the same run as a new reference."""
+
+    rows: list[Row]
+    recorded: dict[str, np.ndarray]
+    uncompared: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row holds."""
+        return all(row.ok for row in self.rows)
+
+
+def check_case(segmenter: Segmenter, inputs: ArrayFile, golden: ArrayFile | None) -> Check:
+    """Run one view and compare it with `golden`, where one is given.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not an `.npz` file of plain arrays.
+        ValueError: an array is missing, or belongs to another cloud or preset.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not an .npz file of plain arrays: {error}") from error
+    trace = trace_case(segmenter, inputs)
+    recorded = record_case(trace)
+    if golden is None:
+        return Check([], recorded)
+    clip = segmenter.config.clip
+    rows = compare_case(trace, inputs, golden, clip, list_precisions(segmenter))
+    return Check(rows, recorded, list_uncompared(rows))
 
 
-def read_case(inputs: Arrays, where: Path) -> tuple[PointCloud, View]:
-    """Cloud and view of a case's inputs.
+def trace_case(segmenter: Segmenter, inputs: ArrayFile) -> dict[str, np.ndarray]:
+    """Every intermediate of a one-view case by name, for the preset's classes.
 
     Raises:
-        ValueError: an array is missing.
+        ValueError: an array is missing or makes no cloud or view.
     """
-    missing = [name for name in CASE_INPUTS if name not in inputs]
-    if "image_orig" not in inputs and "image_512" not in inputs:
-        missing.append("image_orig")
-    if missing:
-        raise ValueError(f"{where} lacks the array {missing[0]!r}; a case needs {CASE_INPUTS}")
-    image = inputs.get("image_orig", inputs.get("image_512"))
-    view = View(
-        image=image,
-        depth=inputs["depth_320x240_mm"],
-        intrinsics=inputs["K640"],
-        camera_to_world=inputs["pose"],
-        name="case",
-    )
-    return PointCloud(inputs["points_xyz"], inputs["points_rgb"]), view
+    cloud, view = read_case(inputs)
+    return segmenter.trace_view(cloud, list(segmenter.config.split.names), view)
 
 
-def run_scene(
-    segmenter: Segmenter, folder: Path, view_ids: list[str]
-) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """Run the named views of an RGB-D folder on its `scene.ply`.
+def check_scene(
+    segmenter: Segmenter, folder: Path, golden: ArrayFile | None, names: Sequence[str] = ()
+) -> Check:
+    """Run views of an RGB-D folder on its `scene.ply` and compare with `golden`, where given.
 
-    Returns:
-        per view `visible` [P] and `label_*` of its points, and `scene_label_*` [P].
+    Args:
+        segmenter: what to check.
+        folder: the RGB-D folder.
+        golden: names its views itself.
+        names: views to run where there is no `golden`; none means all.
+
+    Raises:
+        ValueError: a view or an array is missing, or the reference is of another cloud.
+    """
+    wanted = names if golden is None else [str(name) for name in golden["view_ids"]]
+    views = pick_views(folder, wanted)
+    per_view, voted = run_scene(segmenter, folder / "scene.ply", views)
+    recorded = record_scene([view.name for view in views], per_view, voted)
+    if golden is None:
+        return Check([], recorded)
+    rows = compare_scene(golden, per_view, voted, list_precisions(segmenter))
+    return Check(rows, recorded)
+
+
+def pick_views(folder: Path, names: Sequence[str]) -> list[View]:
+    """Views of an RGB-D folder by name, in the order of `names`; all of them for no names.
 
     Raises:
         ValueError: the folder has no view of one of the names.
     """
-    by_name = {view.name: view for view in load_rgbd(folder)}
-    unknown = [name for name in view_ids if name not in by_name]
+    views = load_rgbd(folder)
+    if not len(names):
+        return views
+    by_name = {view.name: view for view in views}
+    # reference files hold numbers, file names may be padded with zeros
+    by_number = {str(int(name)): view for name, view in by_name.items() if name.isdecimal()}
+    unknown = [name for name in names if name not in by_name and name not in by_number]
     if unknown:
         raise ValueError(f"{folder} has no view {unknown[0]!r}; it has {', '.join(by_name)}")
+    return [by_name.get(name) or by_number[name] for name in names]
+
+
+def run_scene(
+    segmenter: Segmenter, cloud: Path, views: Sequence[View]
+) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Label a cloud from views, with the preset's classes.
+
+    Returns:
+        per view `visible` [P] and `label_*` of its points, empty for views that see too few;
+        and `scene_label_*` [P].
+    """
     seen: dict[str, dict[str, np.ndarray]] = {}
 
     def observe(name: str, projected: Any, labels: Any) -> None:
@@ -94,137 +137,159 @@ def run_scene(
         arrays = {"visible": projected.visible, **heads}
         seen[name] = {key: value.cpu().numpy() for key, value in arrays.items()}
 
-    result = segmenter.run(
-        folder / "scene.ply",
-        list(segmenter.config.split.names),
-        views=[by_name[name] for name in view_ids],
-        observe=observe,
-    )
+    names = list(segmenter.config.split.names)
+    result = segmenter.run(cloud, names, views=views, observe=observe)
     scene = {f"scene_label_{head}": labels for head, labels in result.heads.items()}
     skipped = {"visible": np.zeros(len(result), bool)}
     skipped |= {f"label_{head}": np.zeros(0, np.int64) for head in result.heads}
-    return [seen.get(name, skipped) for name in view_ids], scene
+    return [seen.get(view.name, skipped) for view in views], scene
 
 
 def open_module(config: ModelConfig, device: str) -> Segmenter:
     """The PyTorch module with synthetic weights as a `Segmenter`."""
-    from xmask3d_rt.engines.backends import pick_device
     from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module_segmenter
 
     return make_module_segmenter(load_synthetic_module(config).to(pick_device(device)))
 
 
-def find_precision(segmenter: Segmenter) -> Precision:
-    """The lowest precision of any engine; fp32 for the module."""
+def list_precisions(segmenter: Segmenter) -> dict[str, Precision]:
+    """Precision of every component; none for the module, which is fp32."""
     if segmenter.manifest is None:
-        return Precision.FP32
-    used = {component.precision for component in segmenter.manifest.components.values()}
-    for precision in (Precision.BF16, Precision.FP16):
-        if precision in used:
-            return precision
-    return Precision.FP32
+        return {}
+    return {name: part.precision for name, part in segmenter.manifest.components.items()}
 
 
-def print_rows(console: Console, title: str, rows: list[Row]) -> None:
-    """The comparison as a table."""
+def make_report(segmenter: Segmenter, check: Check) -> dict[str, Any]:
+    """What ran, on what, and every row, for JSON."""
+    manifest = segmenter.manifest
+    components = manifest.components.items() if manifest is not None else ()
+    return {
+        "preset": segmenter.config.name,
+        "weights": manifest.weights.kind if manifest is not None else "synthetic",
+        "precision": find_lowest(list_precisions(segmenter)),
+        "components": {name: f"{part.backend} {part.precision}" for name, part in components},
+        "device": str(segmenter.device),
+        "versions": read_versions(),
+        "ok": check.ok,
+        "not_compared": check.uncompared,
+        "rows": [row.to_dict() for row in check.rows],
+    }
+
+
+def print_check(console: Console, title: str, check: Check) -> None:
+    """The comparison as a table, and its outcome."""
     table = Table("stage", "measure", "value", "limit", "", title=title, title_justify="left")
-    for row in rows:
-        relation = ">=" if row.at_least else "<="
-        value = f"{100 * row.value:.3f} %" if row.at_least else f"{row.value:.3g}"
-        limit = f"{100 * row.limit:.2f} %" if row.at_least else f"{row.limit:g}"
+    for row in check.rows:
         verdict = "ok" if row.ok else "[bold red]FAIL[/]"
-        table.add_row(row.stage, row.metric, value, f"{relation} {limit}", verdict)
+        table.add_row(row.stage, row.metric, *format_numbers(row), verdict)
     console.print(table)
+    if check.uncompared:
+        stages = ", ".join(check.uncompared)
+        console.print(f"not compared, absent on one side: {stages}", soft_wrap=True)
+    failed = sum(not row.ok for row in check.rows)
+    total = len(check.rows)
+    outcome = f"{failed} of {total} rows FAIL" if failed else f"all {total} rows ok"
+    console.print(outcome, highlight=False)
 
 
-def verify(
-    segmenter: Segmenter,
-    inputs_path: Path | None,
+def format_numbers(row: Row) -> tuple[str, str]:
+    """Value and limit of a row as text: shares in percent, counts whole, errors to 3 digits."""
+    relation = ">= " if row.at_least else "<= "
+    style = "{:.3%}" if row.at_least else "{:.3g}" if row.metric == "relative L2" else "{:.0f}"
+    limit = "none" if row.limit is None else relation + style.format(row.limit)
+    return style.format(row.value), limit
+
+
+def check_options(
+    module: bool,
+    engine_dir: Path | None,
+    inputs: Path | None,
     scene: Path | None,
-    golden_path: Path | None,
+    golden: Path | None,
     record: Path | None,
-    views: list[str],
-) -> list[Row]:
-    """Run a case or a scene, compare it with `golden_path` and/or record it."""
-    golden = read_arrays(golden_path) if golden_path is not None else None
-    precision = find_precision(segmenter)
-    rows: list[Row] = []
-    if inputs_path is not None:
-        inputs = read_arrays(inputs_path)
-        cloud, view = read_case(inputs, inputs_path)
-        trace = segmenter.trace_view(cloud, list(segmenter.config.split.names), view)
-        if golden is not None:
-            rows = compare_case(trace, inputs, golden, precision)
-        recorded = record_case(trace) if record is not None else {}
-    else:
-        folder = Path(scene) if scene is not None else Path()
-        ids = [str(i) for i in golden["view_ids"]] if golden is not None else views
-        ids = ids or [view.name for view in load_rgbd(folder)]
-        per_view, voted = run_scene(segmenter, folder, ids)
-        if golden is not None:
-            rows = compare_scene(golden, per_view, voted, precision)
-        recorded = record_scene(ids, per_view, voted) if record is not None else {}
-    if record is not None:
-        with atomic_write(record) as temporary:
-            np.savez_compressed(temporary, **recorded)  # type: ignore[arg-type]
-    return rows
+) -> None:
+    """Refuse options that leave open what to check, on what, or what for.
+
+    Raises:
+        ValueError: one of each pair is missing, or both are given.
+    """
+    if module == (engine_dir is not None):
+        raise ValueError("verify: give either --module or --engine-dir")
+    if (inputs is None) == (scene is None):
+        raise ValueError("verify: give either --inputs (one view) or --scene (a folder)")
+    if golden is None and record is None:
+        raise ValueError("verify: give --golden to compare with, or --record to write")
 
 
-@app.command()
-def main(
+@app.command(cls=Script)
+def verify(
     module: Annotated[
         bool, typer.Option("--module", help="Check the PyTorch module, with synthetic weights.")
     ] = False,
     engine_dir: Annotated[Path | None, typer.Option(help="Check built engines.")] = None,
-    preset: Annotated[str, typer.Option(help="Configuration of --module.")] = "b15n4",
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"With --module: its configuration; {DEFAULT_PRESET} if absent."),
+    ] = None,
     inputs: Annotated[Path | None, typer.Option(help="Inputs of a one-view case (.npz).")] = None,
     scene: Annotated[Path | None, typer.Option(help="RGB-D folder with scene.ply.")] = None,
     golden: Annotated[Path | None, typer.Option(help="Reference outputs (.npz).")] = None,
     record: Annotated[Path | None, typer.Option(help="Write the run as a reference.")] = None,
     view: Annotated[
-        list[str] | None, typer.Option(help="With --scene --record: views to use; all if absent.")
+        list[str] | None,
+        typer.Option(
+            help="With --scene and no --golden: a view to use, repeatable; all if absent."
+        ),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all rows here.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if absent.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; all cores if absent.")
+    ] = None,
 ) -> None:
     """Compare a module or engines with a recorded reference, stage by stage."""
-    console, err = Console(), Console(stderr=True)
-    try:
-        if module == (engine_dir is not None):
-            raise ValueError("verify: give either --module or --engine-dir")
-        if (inputs is None) == (scene is None):
-            raise ValueError("verify: give either --inputs (one view) or --scene (a folder)")
-        if golden is None and record is None:
-            raise ValueError("verify: give --golden to compare with, or --record to write")
-        if threads is not None:
-            torch.set_num_threads(threads)
-        if engine_dir is not None:
-            segmenter = Segmenter(engine_dir, device, threads)
-        else:
-            segmenter = open_module(get_preset(preset), device)
-        rows = verify(segmenter, inputs, scene, golden, record, view or [])
-    except (ValueError, TypeError, FileNotFoundError, EngineError, CheckpointError) as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_INPUT) from error
-    subject = f"module {preset}" if module else str(engine_dir)
-    if rows:
-        print_rows(console, f"{subject} against {golden}", rows)
-    failed = [row for row in rows if not row.ok]
-    if json_path is not None:
-        report = {"subject": subject, "golden": str(golden), "ok": not failed}
-        with atomic_write(json_path) as temporary:
-            rows_json = [row.to_dict() for row in rows]
-            temporary.write_text(json.dumps(report | {"rows": rows_json}, indent=2) + "\n")
+    check_options(module, engine_dir, inputs, scene, golden, record)
+    if golden is None and json_path is not None:
+        raise ValueError("verify: --json reports a comparison; give --golden")
+    if view and (scene is None or golden is not None):
+        raise ValueError("verify: --view goes with --scene and --record; --golden names its views")
+    if preset is not None and not module:
+        raise ValueError("verify: --preset goes with --module; engines know theirs")
+    # Before the model is loaded, which takes longest.
+    reference = None if golden is None else read_arrays(golden)
+    case = None if inputs is None else read_arrays(inputs)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if engine_dir is not None:
+        segmenter, subject = Segmenter(engine_dir, device, threads), str(engine_dir)
+    else:
+        config = get_preset(preset or DEFAULT_PRESET)
+        segmenter, subject = open_module(config, device), f"module {config.name}"
+    if case is not None:
+        check = check_case(segmenter, case, reference)
+    else:
+        check = check_scene(segmenter, Path(scene or ""), reference, view or ())
+    console = Console()
     if record is not None:
-        console.print(f"recorded {record}")
-    if failed:
-        console.print(f"{len(failed)} of {len(rows)} rows FAIL")
+        write_arrays(record, check.recorded)
+        console.print(f"recorded {record}", markup=False, soft_wrap=True)
+    if reference is None:
+        return
+    print_check(console, f"{subject} against {golden}", check)
+    if json_path is not None:
+        report = {"subject": subject, "case": str(inputs or scene), "golden": str(golden)}
+        with atomic_write(json_path) as temporary:
+            text = json.dumps(report | make_report(segmenter, check), indent=2)
+            temporary.write_text(text + "\n")
+    if not check.ok:
         raise typer.Exit(EXIT_MISMATCH)
-    if rows:
-        console.print(f"all {len(rows)} rows ok")
+
+
+def main() -> None:
+    """Run the command."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    app()
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    app()
+    main()

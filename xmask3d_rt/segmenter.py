@@ -206,8 +206,11 @@ class Segmenter:
             view: the view.
 
         Returns:
-            `visible`, `row`, `col` [N] of all points, then what `ViewPipeline.label_view`
-            records for the visible ones.
+            `image` [1, 3, S, S] in [0, 1]; `visible`, `row`, `col` [N] of all points; then what
+            `ViewPipeline.label_view` records for the visible ones.
+
+        Raises:
+            ValueError: no point is visible, or a bad argument as for `run`.
         """
         cloud, class_list = as_point_cloud(points), parse_classes(classes)
         xyz, colors = self._upload(cloud)
@@ -216,8 +219,10 @@ class Segmenter:
             target = self._embed_classes(class_list)
             camera = CameraView.upload(prepared, self.device)
             projected, indices = self._pipeline.select_points(xyz, camera)
+            if not len(indices):
+                raise ValueError(f"trace_view: view {view.name!r} sees no point of the cloud")
             pixels = (projected.row[indices], projected.col[indices])
-            trace: dict[str, Tensor] = {"text_embed": target.text_embed}
+            trace: dict[str, Tensor] = {"text_embed": target.text_embed, "image": camera.image}
             self._pipeline.label_view(
                 xyz[indices], colors[indices], pixels, camera, target, StageTimes(), trace
             )
