@@ -46,6 +46,8 @@ class CompileCase:
     at launch belongs there too, as Triton specialises on it. Pointers are taken to be aligned
     to 16 bytes except those named in `unaligned`; integers that are multiples of 16 at launch
     (on which Triton specialises as well: they decide how wide loads are) are named in `divisible`.
+    `max_registers` is the launch's `maxnreg`: without it the assembler may spill a few bytes to
+    fit one more block on a multiprocessor.
     """
 
     op: str
@@ -58,6 +60,7 @@ class CompileCase:
     architectures: tuple[int, ...] = ARCHITECTURES
     unaligned: tuple[str, ...] = ()
     divisible: tuple[str, ...] = ()
+    max_registers: int | None = None
 
     @property
     def name(self) -> str:
@@ -113,7 +116,11 @@ def compile_kernel(case: CompileCase, sm: int) -> Any:
         dict(case.constants),
         {path: [["tt.divisibility", ALIGNMENT]] for path in aligned},
     )
-    options = {"num_warps": case.num_warps, "num_stages": case.num_stages}
+    options = {
+        "num_warps": case.num_warps,
+        "num_stages": case.num_stages,
+        "maxnreg": case.max_registers,
+    }
     return triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
 
 

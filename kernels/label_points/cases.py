@@ -8,6 +8,7 @@ from xmask3d_rt.kernels.label_points.launch import (
     BLOCK_G,
     BLOCK_M,
     BLOCK_N,
+    MAX_REGISTERS,
     NUM_STAGES,
     NUM_WARPS,
     TILE_NAMES,
@@ -28,12 +29,13 @@ _TABLES = (
 
 
 def compile_cases() -> list[CompileCase]:
-    """Features of each dtype, one and several names per class."""
+    """Features of each dtype, rows a multiple of 16 long or any, one and more names per class."""
     cases = []
     for dtype in ("fp32", "fp16", "bf16"):
-        cases.append(_measure_case(dtype))
-        for names in (1, 2, 4, 8):
-            cases.append(_label_case(dtype, names))
+        for aligned in ((), ("stride_m", "feat")):
+            cases.append(_measure_case(dtype, aligned))
+            for names in (1, 2, 4, 8):
+                cases.append(_label_case(dtype, names, aligned))
     arguments = {
         "nearest_ptr": "*i64",
         "point_query_ptr": "*i32",
@@ -49,7 +51,7 @@ def compile_cases() -> list[CompileCase]:
     return [*cases, two_d]
 
 
-def _measure_case(dtype: str) -> CompileCase:
+def _measure_case(dtype: str, aligned: tuple[str, ...]) -> CompileCase:
     arguments = {
         "voxel_feats_ptr": f"*{dtype}",
         "stride_m": "i32",
@@ -63,16 +65,17 @@ def _measure_case(dtype: str) -> CompileCase:
     constants = {"stride_f": 1, "BLOCK_M": BLOCK_M, "BLOCK_G": BLOCK_G, "BLOCK_F": BLOCK_F}
     return CompileCase(
         "label_points",
-        dtype,
+        f"{dtype}{'-aligned' if aligned else ''}",
         kernel.measure_voxels_kernel,
         arguments,
         constants,
         num_warps=NUM_WARPS,
         num_stages=NUM_STAGES,
+        divisible=aligned,
     )
 
 
-def _label_case(dtype: str, names: int) -> CompileCase:
+def _label_case(dtype: str, names: int, aligned: tuple[str, ...]) -> CompileCase:
     arguments = {
         "voxel_feats_ptr": f"*{dtype}",
         "stride_m": "i32",
@@ -99,10 +102,12 @@ def _label_case(dtype: str, names: int) -> CompileCase:
     }
     return CompileCase(
         "label_points",
-        f"{dtype}-names{names}",
+        f"{dtype}-names{names}{'-aligned' if aligned else ''}",
         kernel.label_points_kernel,
         arguments,
         constants,
         num_warps=NUM_WARPS,
         num_stages=NUM_STAGES,
+        divisible=aligned,
+        max_registers=MAX_REGISTERS,
     )

@@ -16,6 +16,7 @@ BLOCK_F = 32
 BLOCK_G = 32
 NUM_WARPS = 8
 NUM_STAGES = 2
+MAX_REGISTERS = 255  # else the assembler spills a few bytes to fit two blocks at 128
 TILE_NAMES = 32  # names of one step over the classes; twice as many spill
 BLOCK = 1024
 
@@ -80,6 +81,7 @@ def label_heads(
         BLOCK_F=BLOCK_F,
         num_warps=NUM_WARPS,
         num_stages=NUM_STAGES,
+        maxnreg=MAX_REGISTERS,
     )
     return side
 

@@ -11,7 +11,8 @@ def compile_cases() -> list[CompileCase]:
     for dtype in ("fp32", "fp16", "bf16"):
         for layout in ("pixels", "points"):
             for block_q in (16, 64):
-                cases.append(_partial_case(dtype, layout, block_q))
+                for aligned in (False, True):
+                    cases.append(_partial_case(dtype, layout, block_q, aligned))
         arguments = {
             "sums_ptr": "*fp32",
             "counts_ptr": "*i32",
@@ -28,7 +29,7 @@ def compile_cases() -> list[CompileCase]:
     return cases
 
 
-def _partial_case(dtype: str, layout: str, block_q: int) -> CompileCase:
+def _partial_case(dtype: str, layout: str, block_q: int, aligned: bool) -> CompileCase:
     strides = ("stride_fb", "stride_fl", "stride_fc", "stride_mb", "stride_mq", "stride_ml")
     unit = "stride_fl" if layout == "pixels" else "stride_fc"
     integers = ("places", "channels", "queries", "steps_per_split", *strides)
@@ -49,9 +50,12 @@ def _partial_case(dtype: str, layout: str, block_q: int) -> CompileCase:
     }
     return CompileCase(
         "mask_pool",
-        f"{dtype}-{layout}-q{block_q}",
+        f"{dtype}-{layout}-q{block_q}{'-aligned' if aligned else ''}",
         kernel.partial_pool_kernel,
         arguments,
         constants,
         num_warps=NUM_WARPS,
+        divisible=tuple(
+            name for name in ("places", "channels", *strides) if aligned and name in arguments
+        ),
     )
