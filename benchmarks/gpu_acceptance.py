@@ -77,7 +77,9 @@ def list_steps(settings: Settings) -> list[Step]:
     operators = () if device.startswith("cuda") else ("--op", "vote", "--budget", "0.05")
     build = (
         *("export/build_engines.py", "--preset", settings.preset, "--weights", "synthetic"),
-        *("--out", engines, "--backend", "auto", *target),
+        # what half precision may cost is known for the full-size cases on a GPU
+        *("--out", engines, "--precision", "auto" if device.startswith("cuda") else "fp32"),
+        *target,
     )
     latency = (
         *("benchmarks/latency.py", "--engine-dir", engines, *target),

@@ -1,7 +1,6 @@
 """What a result row says about the machine, and how rows are kept."""
 
 import csv
-import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from benchmarks.timing import describe_machine
 from xmask3d_rt.doctor import describe_system, find_version
 from xmask3d_rt.export.fingerprint import read_versions
+from xmask3d_rt.memory import read_peak_memory
 
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
@@ -51,7 +51,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 def host_peak_mib() -> float:
     """Largest memory of this process so far."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    return round(read_peak_memory() / 2**20, 1)
 
 
 def device_used_mib(device: torch.device) -> float:

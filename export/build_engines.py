@@ -5,7 +5,6 @@ precision for this machine. A second run builds only what changed.
 """
 
 import logging
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
 from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
 from xmask3d_rt.export.compiled import BuildOptions, default_cache_dir
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
+from xmask3d_rt.memory import read_peak_memory
 
 EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
 INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
@@ -78,7 +78,7 @@ def print_result(console: Console, result: BuildResult, weights: Weights) -> Non
     for reason, names in reasons.items():
         console.print(f"{', '.join(names)}: {reason}", markup=False, soft_wrap=True)
     built = sum(outcome != "unchanged" for outcome in result.outcomes.values())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = read_peak_memory() / 2**30
     console.print(
         f"{manifest.config.name}: {built} built, {len(result.outcomes) - built} unchanged, in "
         f"{sum(result.seconds.values()):.0f} s with at most {peak:.1f} GiB of memory; "

@@ -187,7 +187,7 @@ def _list_precisions(
     if wanted is Precision.FP32:
         return [fp32]
     if contract.sensitive:
-        kept = "fp32 because thresholds inside turn rounding into flipped pixels"
+        kept = f"fp32 because {contract.sensitive}"
         return [Choice(backend.name, Precision.FP32, f"{backend.title}; {kept}")]
     if wanted is not None:
         return [Choice(backend.name, wanted, f"{backend.title}; {wanted} as asked")]

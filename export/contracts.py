@@ -32,7 +32,7 @@ class Contract:
         namespaces: weight files it draws on, among xmask3d, sd and clip.
         sources: modules whose code decides the result, for the incremental build.
         tolerances: largest relative L2 error of each output in fp32.
-        sensitive: hard thresholds inside; kept in fp32 at every precision.
+        sensitive: why it is kept in fp32 at every precision; empty where it is not.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Contract:
     namespaces: tuple[str, ...]
     sources: tuple[str, ...]
     tolerances: dict[str, float]
-    sensitive: bool = False
+    sensitive: str = ""
 
     def tolerance(self, output: str, precision: Precision) -> float:
         """Largest relative L2 error allowed for one output at one precision."""
@@ -170,7 +170,7 @@ def _mask_head(config: ModelConfig) -> Contract:
         ),
         # a query attends inside its own thresholded mask: one flipped pixel moves the rest
         tolerances={"mask_features": 2e-5, "pred_masks": 1e-4, "queries": 5e-4},
-        sensitive=True,
+        sensitive="thresholds inside turn rounding into flipped pixels",
     )
 
 
@@ -194,6 +194,7 @@ def _text_encoder(config: ModelConfig) -> Contract:
         namespaces=("clip",),
         sources=("xmask3d_rt.model.clip", "xmask3d_rt.model.text_encoder"),
         tolerances={"text_embed": 1e-5},
+        sensitive="every label is a distance to its output, which is computed once per class",
     )
 
 

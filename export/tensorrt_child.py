@@ -10,7 +10,6 @@ TensorRT-RTX guide, "CPU-only AOT".
 import ctypes
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.memory import read_peak_memory
 from xmask3d_rt.tensorrt_library import TensorRtLibrary, import_tensorrt
 
 REFUSED = 3  # exit status: the graph or the settings were refused, with the reason as last line
@@ -71,7 +71,7 @@ def _build(library: TensorRtLibrary, job: dict[str, Any]) -> dict[str, Any]:
     return {
         "parse_seconds": parsed - started,
         "build_seconds": time.perf_counter() - parsed,
-        "host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "host_bytes": read_peak_memory(),
         "layers": network.num_layers,
     }
 
