@@ -1,7 +1,8 @@
 """The components that run outside engines, as safetensors: small heads and both sparse nets."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,13 +129,15 @@ def _write_sparse_net(
     prefix = _SPARSE_PREFIX[name]
     load_weights(module, weights, lambda key: prefix + key)
     report("fold")
-    save_file(fold_sparse_unet(module.state_dict()), path)
+    with _single_thread():
+        folded = fold_sparse_unet(module.state_dict())
+    save_file(folded, path)
     report("check")
     coords = make_voxels(_CHECK_VOXELS)
-    maps = build_unet_maps(coords)
     generator = torch.Generator().manual_seed(SEED)
     feats = 2 * torch.rand(len(coords), shape.in_channels, generator=generator) - 1
-    with torch.no_grad():
+    with torch.no_grad(), _single_thread():
+        maps = build_unet_maps(coords)
         expected = module.eval()(feats, maps)
         found = FoldedSparseUNet.load(path)(feats, maps)
     names = ("bottleneck", "output")
@@ -146,6 +149,18 @@ def _write_sparse_net(
             f"{errors[worst]:.2e} (relative L2), allowed is {_SPARSE_TOLERANCE:.0e}"
         )
     return Parity("torch module, fp32", dict.fromkeys(names, _SPARSE_TOLERANCE), errors)
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    """One torch thread: hundreds of products this small take 0.1 s so, and half a minute when
+    four threads wait for each other on a machine with other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def make_voxels(count: int) -> Tensor:

@@ -90,13 +90,7 @@ def open_file(
         from xmask3d_rt.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(
-            component.name,
-            path,
-            component.signature,
-            device,
-            component.precision,
-            threads,
-            cache_dir,
+            component.name, path, component.signature, device, component.precision, threads
         )
     if component.backend == "tensorrt":
         from xmask3d_rt.engines.tensorrt import TensorRtEngine

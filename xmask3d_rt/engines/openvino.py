@@ -1,7 +1,8 @@
 """OpenVINO: the fast CPU backend, from the same ONNX files.
 
 On processors with bf16 instructions it runs the diffusion UNet about three times as fast as
-ONNX Runtime; precision `bf16` is a hint to its compiler and needs no other file.
+ONNX Runtime; precision `bf16` is a hint to its compiler and needs no other file. Compiled models
+are not cached: the full-size UNet compiles in 3-4 s, and a cached one of 2.5 GB loads in 4 s.
 """
 
 import os
@@ -31,7 +32,6 @@ class OpenVinoEngine(Engine):
         device: `cpu`.
         precision: arithmetic of the compiled model.
         threads: worker threads; None takes every core the process may use.
-        cache_dir: where compiled models are kept between processes; None keeps none.
 
     Raises:
         EngineError: OpenVINO is not installed, the device or precision is not one it has, or
@@ -48,7 +48,6 @@ class OpenVinoEngine(Engine):
         device: torch.device,
         precision: Precision = Precision.FP32,
         threads: int | None = None,
-        cache_dir: Path | None = None,
     ) -> None:
         super().__init__(component, signature, device)
         if device.type != "cpu":
@@ -64,8 +63,6 @@ class OpenVinoEngine(Engine):
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
         }
-        if cache_dir is not None:
-            settings["CACHE_DIR"] = str(cache_dir)
         try:
             core = ov.Core()
             model = core.read_model(str(path))
