@@ -1,12 +1,13 @@
 """Time every operator against its naive form.
 
-`python -m benchmarks.kernels --csv benchmarks/results/kernels-cpu.csv` runs all cases on this
+`python benchmarks/kernels.py --csv benchmarks/results/kernels-cpu.csv` runs all cases on this
 machine's GPU, or on its CPU; `--op NAME` picks operators, `--large` adds the sizes that take
 long on a CPU.
 """
 
 import argparse
 import csv
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, its own folder is there
 
 from benchmarks.registry import KernelCase, collect_cases, resolve_count
 from benchmarks.timing import copy_gbps, describe_machine, measure
