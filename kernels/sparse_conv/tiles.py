@@ -1,7 +1,7 @@
 """Tile sizes of the sparse convolution by shape, dtype and architecture.
 
 Each entry is the largest tile of its kind that compiles without spills and within shared memory
-for every kind of layer on its architectures: rows `sparse_conv` of
+for every kind of layer on its architectures, with Triton 3.6 and 3.7: rows `sparse_conv` of
 benchmarks/results/kernel_resources.csv. None has been timed on a GPU yet.
 """
 
@@ -14,7 +14,6 @@ import torch
 from xmask3d_rt.kernels.dispatch import interprets_triton
 
 _ANY = 1 << 30
-_LARGE_SHARED = (90, 100)  # 227 KB per block, and products that read from it
 
 
 @dataclass(frozen=True)
@@ -55,16 +54,16 @@ class TileRule:
 FORWARD = (
     TileRule(Tile(32, 64, 64, 4, 5), True, rows=4096, multiple=64),
     TileRule(Tile(32, 64, 32, 4, 5), True, rows=4096, multiple=32),
-    TileRule(Tile(128, 32, 32, 4, 4), True, out_channels=32, multiple=32),
+    TileRule(Tile(64, 32, 32, 4, 4), True, out_channels=32, multiple=32),
     TileRule(Tile(128, 64, 32, 8, 4), True, out_channels=64, multiple=32),
-    TileRule(Tile(128, 128, 64, 8, 4), True, multiple=64, architectures=_LARGE_SHARED),
+    TileRule(Tile(128, 128, 64, 8, 4), True, multiple=64, architectures=(90,)),
     TileRule(Tile(128, 128, 32, 8, 5), True, multiple=32),
     TileRule(Tile(64, 64, 16, 4, 4), True, multiple=16),
-    TileRule(Tile(32, 64, 16, 4, 3), True, multiple=1),
+    TileRule(Tile(32, 32, 16, 4, 3), True, multiple=1),
     TileRule(Tile(64, 32, 32, 4, 3), False, rows=4096, multiple=32),
     TileRule(Tile(64, 32, 32, 4, 3), False, out_channels=32, multiple=32),
-    TileRule(Tile(64, 64, 32, 8, 3), False, multiple=32),
-    TileRule(Tile(64, 32, 32, 4, 3), False, multiple=1),
+    TileRule(Tile(64, 64, 32, 8, 2), False, multiple=32),
+    TileRule(Tile(32, 64, 16, 4, 2), False, multiple=1),
 )
 THIN = {True: Tile(64, 32, 32, 4, 2), False: Tile(64, 32, 16, 4, 2)}
 WGRAD = {True: Tile(32, 64, 64, 8, 3), False: Tile(16, 32, 32, 4, 2)}
