@@ -1,12 +1,16 @@
 """The package's own exceptions.
 
-Bad data of the caller raises ValueError, a wrong dtype TypeError; these three are for what
+Bad data of the caller raises ValueError, a wrong dtype TypeError; these are for what
 goes wrong with files and backends. Every message names the value, what was expected and the fix.
 """
 
 
 class EngineError(RuntimeError):
     """An engine cannot be built, loaded or run: missing, corrupt, wrong version, no backend."""
+
+
+class StaleEngineError(EngineError):
+    """An engine was built for another library version, device or precision; a rebuild helps."""
 
 
 class CheckpointError(RuntimeError):

@@ -19,7 +19,9 @@ from xmask3d_rt.engines.backends import open_engine, pick_device
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.manifest import Manifest
+from xmask3d_rt.engines.rebuild import rebuild_component
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
+from xmask3d_rt.errors import StaleEngineError
 from xmask3d_rt.kernels import (
     PointLabels,
     ProjectedView,
@@ -64,6 +66,9 @@ class Segmenter:
         engine_dir: folder made by `python export/build_engines.py`.
         device: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N".
         threads: CPU threads of the engines; None takes every core the process may use.
+        rebuild: build engines anew that were built for another library version, device or
+            precision, which takes minutes; where they came from weight files, their paths:
+            {"checkpoint": ..., "sd": ..., "clip": ...}.
 
     Raises:
         EngineError: the folder, a file in it, or a backend it needs is missing, corrupt or of
@@ -80,13 +85,20 @@ class Segmenter:
         engine_dir: str | os.PathLike[str],
         device: str | torch.device = "auto",
         threads: int | None = None,
+        rebuild: bool | Mapping[str, str | Path] = False,
     ) -> None:
         manifest = Manifest.load(Path(engine_dir))
         picked = pick_device(device, manifest)
-        engines = {
-            name: open_engine(manifest, name, picked, threads)
-            for name in (*ENGINES, "text_encoder")
-        }
+        engines = {}
+        for name in (*ENGINES, "text_encoder"):
+            try:
+                engines[name] = open_engine(manifest, name, picked, threads)
+            except StaleEngineError:
+                if rebuild is False:
+                    raise
+                paths = rebuild if isinstance(rebuild, Mapping) else None
+                manifest = rebuild_component(manifest, name, picked, paths)
+                engines[name] = open_engine(manifest, name, picked, threads)
         nets = {name: FoldedSparseUNet.load(manifest.path_of(name), picked) for name in SPARSE_NETS}
         heads = Heads.load(manifest.path_of("heads"), picked)
         text = TextEmbedder(engines.pop("text_encoder"), picked)

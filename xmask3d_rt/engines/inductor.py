@@ -5,6 +5,7 @@ A package holds compiled kernels and weights and needs nothing but the torch it 
 Source: PyTorch documentation, "torch.export-based ahead-of-time compilation for C++ runtimes".
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class InductorEngine(Engine):
         precision: Precision,
     ) -> None:
         super().__init__(component, signature, device)
+        self._precision = precision
         stamp = read_stamp(path)
         stamp.check(path, LIBRARY, torch.__version__, describe_target(device), precision)
         try:
@@ -57,7 +59,7 @@ class InductorEngine(Engine):
 
     def _run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._exact():
                 found = self._model(*(inputs[spec.name] for spec in self.inputs))
         except RuntimeError as error:
             raise EngineError(
@@ -65,6 +67,18 @@ class InductorEngine(Engine):
             ) from error
         for spec, tensor in zip(self.outputs, found, strict=True):
             outputs[spec.name].copy_(tensor)
+
+    def _exact(self) -> Any:
+        """fp32 means fp32: torch lets cuDNN's convolutions round their inputs by default."""
+        cudnn = torch.backends.cudnn
+        if self.device.type != "cuda" or self._precision is not Precision.FP32:
+            return nullcontext()
+        return cudnn.flags(
+            enabled=True,
+            benchmark=cudnn.benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,
+        )
 
     def close(self) -> None:
         """Release the compiled code and its weights."""

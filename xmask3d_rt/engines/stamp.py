@@ -12,7 +12,7 @@ from typing import Any
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.files import write_atomically
-from xmask3d_rt.errors import EngineError
+from xmask3d_rt.errors import EngineError, StaleEngineError
 
 STAMP_SUFFIX = ".json"
 
@@ -58,21 +58,21 @@ class BuildStamp:
             precision: what the manifest says.
 
         Raises:
-            EngineError: the first difference, with the command that rebuilds the engine.
+            StaleEngineError: the first difference, with the command that rebuilds the engine.
         """
         fix = rebuild_command(engine, self.component, library, precision)
         if (self.library, self.version) != (library, version):
-            raise EngineError(
+            raise StaleEngineError(
                 f"{engine} was built with {self.library} {self.version}, installed is "
                 f"{library} {version}; rebuild it with `{fix}`"
             )
         if target is not None and self.target != target:
-            raise EngineError(
+            raise StaleEngineError(
                 f"{engine} was built for {self.target}, this device is {target}; rebuild it "
                 f"with `{fix}`"
             )
         if self.precision != precision:
-            raise EngineError(
+            raise StaleEngineError(
                 f"{engine} computes in {self.precision}, its manifest says {precision}; rebuild "
                 f"it with `{fix}`"
             )

@@ -23,7 +23,7 @@ import torch
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, rebuild_command
-from xmask3d_rt.errors import EngineError
+from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.tensorrt_library import TensorRtLibrary, import_tensorrt
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class TensorRtEngine(Engine):
             engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
             fix = rebuild_command(path, self.component, self.stamp.library, self.stamp.precision)
-            raise EngineError(
+            raise StaleEngineError(
                 f"{self.component}: TensorRT cannot load {path}: {self._log.last()}; "
                 f"rebuild it with `{fix}`"
             )
