@@ -17,6 +17,7 @@ from xmask3d_rt.engines.manifest import Component, Parity
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.compiled import (
+    ONNX_NAME,
     BuildOptions,
     compile_choice,
     list_artifacts,
@@ -81,13 +82,15 @@ def build_engine(
     module = build_module(contract.name, config, weights)
     report("reference")
     cases = make_cases(contract, module)
-    report("export")
-    path = export_onnx(module, contract, cases[-1].inputs, folder)
-    compiles_module = any(choice.backend == "inductor" for choice in choices)
-    kept = module if compiles_module else None
+    path = folder / ONNX_NAME
+    backends = {choice.backend for choice in choices}
+    if backends != {"inductor"}:
+        report("export")
+        export_onnx(module, contract, cases[-1].inputs, folder)
+        check_graph(contract, path)
+    kept = module if "inductor" in backends else None
     del module  # the engine brings its own copy of the weights
     gc.collect()
-    check_graph(contract, path)
     component = Component(
         name=contract.name,
         backend="",
@@ -96,7 +99,7 @@ def build_engine(
         signature=contract.signature,
         fingerprint=fingerprint,
         parity=None,
-        opset=OPSET,
+        opset=None if backends == {"inductor"} else OPSET,
     )
 
     def compile_for(choice: Choice) -> Path:

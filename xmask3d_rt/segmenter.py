@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from xmask3d_rt.classes import ClassList, parse_classes, split_base_novel
-from xmask3d_rt.engines.backends import open_engine, pick_device
+from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.manifest import Manifest
-from xmask3d_rt.engines.rebuild import rebuild_component
+from xmask3d_rt.engines.rebuild import open_engines
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
-from xmask3d_rt.errors import StaleEngineError
 from xmask3d_rt.kernels import (
     PointLabels,
     ProjectedView,
@@ -89,16 +88,8 @@ class Segmenter:
     ) -> None:
         manifest = Manifest.load(Path(engine_dir))
         picked = pick_device(device, manifest)
-        engines = {}
-        for name in (*ENGINES, "text_encoder"):
-            try:
-                engines[name] = open_engine(manifest, name, picked, threads)
-            except StaleEngineError:
-                if rebuild is False:
-                    raise
-                paths = rebuild if isinstance(rebuild, Mapping) else None
-                manifest = rebuild_component(manifest, name, picked, paths)
-                engines[name] = open_engine(manifest, name, picked, threads)
+        names = (*ENGINES, "text_encoder")
+        manifest, engines = open_engines(manifest, names, picked, threads, rebuild)
         nets = {name: FoldedSparseUNet.load(manifest.path_of(name), picked) for name in SPARSE_NETS}
         heads = Heads.load(manifest.path_of("heads"), picked)
         text = TextEmbedder(engines.pop("text_encoder"), picked)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from xmask3d_rt import Segmenter
-from xmask3d_rt import segmenter as segmenter_module
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.engines import Manifest, WeightSource
 from xmask3d_rt.engines import rebuild as rebuild_module
@@ -28,7 +27,7 @@ def engines(tiny_engines, tmp_path):
 
 def test_segmenter_rebuilds_a_stale_engine(engines, monkeypatch):
     opened = []
-    original = segmenter_module.open_engine
+    original = rebuild_module.open_engine
 
     def open_once_stale(manifest, name, *args):
         opened.append(name)
@@ -36,7 +35,7 @@ def test_segmenter_rebuilds_a_stale_engine(engines, monkeypatch):
             raise StaleEngineError("mask_clip was built with torch 1.0")
         return original(manifest, name, *args)
 
-    monkeypatch.setattr(segmenter_module, "open_engine", open_once_stale)
+    monkeypatch.setattr(rebuild_module, "open_engine", open_once_stale)
     with pytest.raises(StaleEngineError, match="built with torch 1"):
         Segmenter(engines, device="cpu", threads=1)
     opened.clear()

@@ -1,4 +1,4 @@
-"""Rebuild one component of an engine directory, in a process of its own.
+"""Open engines, and rebuild those that were built for something else.
 
 The runtime does not import the exporter; it runs its command.
 """
@@ -6,18 +6,55 @@ The runtime does not import the exporter; it runs its command.
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from xmask3d_rt.config import PRESETS, get_preset
+from xmask3d_rt.engines.backends import open_engine
+from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.manifest import Manifest
-from xmask3d_rt.errors import EngineError
+from xmask3d_rt.errors import EngineError, StaleEngineError
 
 logger = logging.getLogger(__name__)
 
 WEIGHT_OPTIONS = ("checkpoint", "sd", "clip")
+
+
+def open_engines(
+    manifest: Manifest,
+    names: Sequence[str],
+    device: torch.device,
+    threads: int | None,
+    rebuild: bool | Mapping[str, str | Path],
+) -> tuple[Manifest, dict[str, Engine]]:
+    """Load components, rebuilding stale ones where that is wanted.
+
+    Args:
+        manifest: of the directory.
+        names: of the components.
+        device: where they run.
+        threads: CPU threads.
+        rebuild: whether to; or the paths of the weight files, see `rebuild_component`.
+
+    Returns:
+        the manifest afterwards, and the engines by name.
+
+    Raises:
+        EngineError: a component cannot be loaded, or not be rebuilt.
+    """
+    engines = {}
+    for name in names:
+        try:
+            engines[name] = open_engine(manifest, name, device, threads)
+        except StaleEngineError:
+            if rebuild is False:
+                raise
+            paths = rebuild if isinstance(rebuild, Mapping) else None
+            manifest = rebuild_component(manifest, name, device, paths)
+            engines[name] = open_engine(manifest, name, device, threads)
+    return manifest, engines
 
 
 def rebuild_component(
