@@ -229,7 +229,7 @@ def verify(
     engine_dir: Annotated[Path | None, typer.Option(help="Check built engines.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help=f"With --module: its configuration; {DEFAULT_PRESET} if absent."),
+        typer.Option(help=f"Configuration of --module; {DEFAULT_PRESET} if absent."),
     ] = None,
     inputs: Annotated[Path | None, typer.Option(help="Inputs of a one-view case (.npz).")] = None,
     scene: Annotated[Path | None, typer.Option(help="RGB-D folder with scene.ply.")] = None,
@@ -237,15 +237,11 @@ def verify(
     record: Annotated[Path | None, typer.Option(help="Write the run as a reference.")] = None,
     view: Annotated[
         list[str] | None,
-        typer.Option(
-            help="With --scene and no --golden: a view to use, repeatable; all if absent."
-        ),
+        typer.Option(help="With --scene --record: a view to use; all if absent."),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all rows here.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; all cores if absent.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if absent.")] = None,
 ) -> None:
     """Compare a module or engines with a recorded reference, stage by stage."""
     check_options(module, engine_dir, inputs, scene, golden, record)

@@ -65,3 +65,18 @@ def test_limits_of_the_lower_precisions_are_listed():
 
 def test_every_stage_is_in_a_report():
     assert set(STAGES) <= {stage for stage, _ in read_rows("module_case_A")}
+
+
+@pytest.mark.parametrize(
+    ("case", "prefix"), [("case_A", "label_"), ("case_C", "label_"), ("scene_KITCHEN", "scene ")]
+)
+def test_readme_repeats_the_labels(case, prefix):
+    page = (ROOT / "README.md").read_text()
+    rows = [read_rows(f"{subject}_{case}") for subject in SUBJECTS]
+    values = [
+        " | ".join(format_value(report[prefix + head, "labels equal"]) for report in rows)
+        for head in ("fused", "2d", "3d")
+    ]
+    heads = ("fused, 2D, 3D",) if len(set(values)) == 1 else ("fused", "2D", "3D")
+    for head, value in zip(heads, values, strict=False):
+        assert f"| {head} | {value} |" in page
