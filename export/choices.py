@@ -121,7 +121,7 @@ def list_choices(
     """Backends and precisions to try for a component, best first.
 
     Args:
-        contract: of the component; sensitive ones stay in fp32.
+        contract: of the component; some stay in fp32, and say why.
         backend: a backend's name, or `auto` for every one that works here.
         precision: a precision, or `auto`: bf16 where the processor has instructions for it.
         device: where the engine will run.
@@ -184,18 +184,16 @@ def _list_precisions(
 ) -> list[Choice]:
     """Precisions to try with one backend, fastest first."""
     fp32 = Choice(backend.name, Precision.FP32, f"{backend.title}; fp32")
-    if wanted is Precision.FP32:
+    first = wanted or _pick_half(backend, device)
+    if first in (None, Precision.FP32):
         return [fp32]
-    if contract.sensitive:
-        kept = f"fp32 because {contract.sensitive}"
-        return [Choice(backend.name, Precision.FP32, f"{backend.title}; {kept}")]
+    kept = contract.sensitive or (contract.coarse_in_bf16 if first is Precision.BF16 else "")
+    if kept:
+        return [Choice(backend.name, Precision.FP32, f"{backend.title}; fp32 because {kept}")]
     if wanted is not None:
         return [Choice(backend.name, wanted, f"{backend.title}; {wanted} as asked")]
-    half = _pick_half(backend, device)
-    if half is None:
-        return [fp32]
-    reason = f"{backend.title}; {half} because {_HALF_REASONS[device.type]}"
-    return [Choice(backend.name, half, reason), fp32]
+    reason = f"{backend.title}; {first} because {_HALF_REASONS[device.type]}"
+    return [Choice(backend.name, first, reason), fp32]
 
 
 def _pick_half(backend: Backend, device: torch.device) -> Precision | None:

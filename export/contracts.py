@@ -33,6 +33,7 @@ class Contract:
         sources: modules whose code decides the result, for the incremental build.
         tolerances: largest relative L2 error of each output in fp32.
         sensitive: why it is kept in fp32 at every precision; empty where it is not.
+        coarse_in_bf16: why fp32 takes the place of bf16; empty where it does not.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Contract:
     sources: tuple[str, ...]
     tolerances: dict[str, float]
     sensitive: str = ""
+    coarse_in_bf16: str = ""
 
     def tolerance(self, output: str, precision: Precision) -> float:
         """Largest relative L2 error allowed for one output at one precision."""
@@ -120,6 +122,9 @@ def _vae_encoder(config: ModelConfig) -> Contract:
         namespaces=("sd",),
         sources=("xmask3d_rt.model.diffusion",),
         tolerances=_same(outputs, 1e-5),
+        # 1.42 s in fp32, 1.54 s in bf16 (OpenVINO, 4 cores); in bf16 the labels of the 2D head
+        # agree to 91.2 % in reference case C (limit 93 %), with this one in fp32 to 95.5 %
+        coarse_in_bf16="its latent feeds the UNet and the VAE decoder, and bf16 is no faster here",
     )
 
 

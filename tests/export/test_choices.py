@@ -45,6 +45,16 @@ def test_thresholds_stay_in_fp32(monkeypatch):
         assert "thresholds" in found[0].reason
 
 
+def test_bf16_is_too_coarse_for_the_latent(monkeypatch):
+    monkeypatch.setattr(choices_module, "has_bf16", lambda: True)
+    encoder = get_contract("vae_encoder", get_preset("tiny"))
+    for precision in ("auto", "bf16"):
+        found = list_choices(encoder, "openvino", precision, CPU)
+        assert names(found) == [("openvino", "fp32")]
+        assert "latent" in found[0].reason
+    assert names(list_choices(encoder, "onnxruntime", "fp16", CPU)) == [("onnxruntime", "fp16")]
+
+
 def test_asked_precision_is_kept():
     assert names(list_choices(UNET, "auto", "bf16", CPU)) == [("openvino", "bf16")]
     assert names(list_choices(UNET, "onnxruntime", "fp32", CPU)) == [("onnxruntime", "fp32")]
