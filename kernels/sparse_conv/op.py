@@ -9,10 +9,11 @@ from torch import Tensor
 from xmask3d_rt.kernels.dispatch import define_backward, define_op, runs_triton
 from xmask3d_rt.kernels.kernel_map import KernelMap
 from xmask3d_rt.kernels.sparse_conv.reference import (
-    THIN_CHANNELS,
     sparse_conv_reference,
     sparse_conv_wgrad_reference,
 )
+
+THIN_CHANNELS = 8  # up to here a tile of gathered rows beats one product per offset on a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def map_tensors(
 
     Args:
         kernel_map: None for a 1x1 convolution.
-        thin: few input channels from one source: neighbours are gathered, not paired.
+        thin: few input channels from one source: a GPU needs the neighbours alone.
         training: whether gradients will be asked for.
 
     Returns:
@@ -81,15 +82,19 @@ def map_tensors(
         return [], []
     none = kernel_map.neighbors.new_empty(0)
     on_triton = runs_triton(none)
-    with_pairs = training if on_triton else not thin
-    pairs = kernel_map.pairs if with_pairs else (none, none, none)
+
+    def needs_pairs(side: KernelMap) -> bool:
+        return training if on_triton else side.transposed
+
+    pairs = kernel_map.pairs if needs_pairs(kernel_map) else (none, none, none)
     plan = kernel_map.plan if on_triton and not thin else (none, none, none)
     maps = [kernel_map.neighbors, *pairs, *plan]
     if not training:
         return maps, []
     swapped = kernel_map.swapped
+    in_maps, out_maps, offsets = kernel_map.pairs if needs_pairs(swapped) else (none, none, none)
     plan = swapped.plan if on_triton else (none, none, none)
-    return maps, [swapped.neighbors, pairs[1], pairs[0], pairs[2], *plan]
+    return maps, [swapped.neighbors, out_maps, in_maps, offsets, *plan]
 
 
 def _check_arguments(

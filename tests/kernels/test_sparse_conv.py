@@ -6,6 +6,8 @@ from torch import Tensor
 
 from tests.kernels.clouds import grid_voxels, random_voxels
 from xmask3d_rt.kernels import Epilogue, build_kernel_map, sparse_conv
+from xmask3d_rt.kernels.sparse_conv import reference
+from xmask3d_rt.kernels.sparse_conv.reference import multiply
 
 
 @pytest.mark.parametrize(("kernel_size", "in_channels"), [(3, 16), (5, 3), (5, 9)])
@@ -183,3 +185,27 @@ def test_bad_arguments_rejected(changes, error, message):
     }
     with pytest.raises(error, match=message):
         sparse_conv(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_product_is_the_same_with_and_without_onednn(monkeypatch, library):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: library)
+    torch.manual_seed(0)
+    rows, weight, bias = torch.randn(50, 3 * 40)[:, ::3], torch.randn(40, 24), torch.randn(24)
+    exact = rows.double() @ weight.double() + bias.double()
+    for given in (weight, weight.t().contiguous().t()):
+        product = multiply(rows, given, bias)
+        assert product.is_contiguous()
+        torch.testing.assert_close(product.double(), exact, rtol=1e-5, atol=1e-5)
+    assert multiply(rows[:0], weight, bias).shape == (0, 24)
+
+
+def test_blocks_of_rows_add_up_to_the_whole(monkeypatch):
+    kernel_map = build_kernel_map(random_voxels(200), 3)
+    torch.manual_seed(0)
+    m = len(kernel_map.neighbors)
+    feats, weight = torch.randn(m, 16), torch.randn(27, 16, 8)
+    epilogue = Epilogue(bias=torch.randn(8), residual=torch.randn(m, 8), relu=True)
+    whole = sparse_conv(feats, weight, kernel_map, epilogue)
+    monkeypatch.setattr(reference, "_CHUNK_ELEMENTS", 7 * 27 * 16)  # 7 rows, the last block fewer
+    torch.testing.assert_close(sparse_conv(feats, weight, kernel_map, epilogue), whole)

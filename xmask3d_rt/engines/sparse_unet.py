@@ -59,6 +59,16 @@ def fold_sparse_unet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
+def _place(name: str, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A weight or bias as its convolution wants it."""
+    if name.endswith(".bias"):  # joins the float32 sums before they are rounded
+        return tensor.to(device, torch.float32)
+    tensor = tensor.to(device, dtype)
+    if device.type == "cpu":  # the product there reads a column of [K * Cin, Cout] at a time
+        tensor = tensor.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    return tensor
+
+
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -95,10 +105,8 @@ class FoldedSparseUNet:
                 f"sparse net: convolution {missing[0]!r} is missing; rebuild the engines with "
                 "python export/build_engines.py --force"
             )
-        # Biases join the float32 sums of a convolution before they are rounded.
         self._w = {
-            name: t.to(device, torch.float32 if name.endswith(".bias") else dtype)
-            for name, t in tensors.items()
+            name: _place(name, t, torch.device(device), dtype) for name, t in tensors.items()
         }
         self.dtype = dtype
         self._depths = [self._count_blocks(i + 1) for i in range(2 * LEVELS)]
