@@ -61,27 +61,42 @@ def sample_levels_gather(
     Args and Returns: as `sample_levels`.
     """
     batch, total, heads, depth = value.shape
-    size = torch.tensor([(w, h) for h, w in shapes], dtype=locations.dtype, device=value.device)
-    starts = torch.tensor(_level_starts(shapes), device=value.device)[:, None]  # [L, 1]
-    limit = size.long()[:, None] - 1  # [L, 1, 2]
-    pixel = locations * size[:, None] - 0.5  # [B, Q, heads, L, P, 2]
-    corner = pixel.floor()
-    fraction = pixel - corner
+    device = value.device
+    starts = torch.tensor(_level_starts(shapes), device=device)[:, None]  # [L, 1]
+    first = torch.arange(batch, device=device).view(-1, 1, 1, 1, 1) * total
+    head = torch.arange(heads, device=device).view(1, 1, -1, 1, 1)
+    widths = torch.tensor([w for _, w in shapes], dtype=locations.dtype, device=device)[:, None]
+    heights = torch.tensor([h for h, _ in shapes], dtype=locations.dtype, device=device)[:, None]
     rows = value.reshape(batch * total * heads, depth)
-    first = torch.arange(batch, device=value.device).view(-1, 1, 1, 1, 1) * total
-    head = torch.arange(heads, device=value.device).view(1, 1, -1, 1, 1)
     output = value.new_zeros(())
-    for step in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        offset = torch.tensor(step, device=value.device)
-        xy = corner.long() + offset
-        inside = ((xy >= 0) & (xy <= limit)).all(-1)
-        share = torch.where(offset == 1, fraction, 1 - fraction).prod(-1) * inside
-        xy = xy.clamp(min=torch.zeros_like(limit), max=limit)
-        index = first + starts + xy[..., 1] * size[:, :1].long() + xy[..., 0]
-        gathered = rows.index_select(0, (index * heads + head).flatten())
-        gathered = gathered.view(*weights.shape[:3], -1, depth)  # [B, Q, heads, L·P, D]
-        output = output + ((share * weights).flatten(3)[..., None, :] @ gathered)[..., 0, :]
+    for y, share_y in _neighbours(locations[..., 1], heights):
+        for x, share_x in _neighbours(locations[..., 0], widths):
+            index = first + starts + y.long() * widths.long() + x.long()
+            gathered = rows.index_select(0, (index * heads + head).flatten())
+            gathered = gathered.view(*weights.shape[:3], -1, depth)  # [B, Q, heads, L·P, D]
+            share = (share_y * share_x * weights).flatten(3)  # [B, Q, heads, L·P]
+            output = output + (share[..., None, :] @ gathered)[..., 0, :]
     return output.flatten(2)
+
+
+def _neighbours(location: Tensor, size: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The two pixels beside a location along one axis and their shares; 0 outside the level.
+
+    Args:
+        location: 0..1 over the edges, [B, Q, heads, L, P].
+        size: pixels of each level along that axis, [L, 1].
+
+    Returns:
+        (pixel, share) twice, both of the dtype and shape of `location`, pixels within the level.
+    """
+    position = location * size - 0.5
+    low = position.floor()
+    fraction = position - low
+    found = []
+    for pixel, share in ((low, 1 - fraction), (low + 1, fraction)):
+        kept = torch.minimum(pixel.clamp(min=0), size - 1)
+        found.append((kept, share * (kept == pixel)))
+    return found
 
 
 def _level_starts(shapes: Shapes) -> list[int]:
