@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.config import ModelConfig, Precision
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.engines.files import verify_files
 from xmask3d_rt.engines.manifest import Component, Manifest
@@ -23,7 +23,7 @@ from xmask3d_rt.export.contracts import COMPONENTS, ENGINES, Contract, get_contr
 from xmask3d_rt.export.engines import build_engine
 from xmask3d_rt.export.fingerprint import compute_fingerprint, read_versions
 from xmask3d_rt.export.onnx_export import OPSET
-from xmask3d_rt.export.plain import PLAIN_CONTRACTS, build_plain
+from xmask3d_rt.export.plain import PLAIN_CONTRACTS, build_plain, pick_plain_precision
 from xmask3d_rt.export.staging import Staging, open_staging
 from xmask3d_rt.export.tensorrt_build import find_gpu
 from xmask3d_rt.export.weights import Weights
@@ -53,6 +53,7 @@ class Plan:
     fingerprint: str
     contract: Contract | None = None
     choices: tuple[Choice, ...] = ()
+    precision: Precision = Precision.FP32  # of a component outside the engines
 
 
 @dataclass
@@ -168,7 +169,10 @@ def _plan(
     if name not in ENGINES:
         plain = PLAIN_CONTRACTS[name]
         hashed = weights.fingerprint(plain.namespaces)
-        return Plan(name, compute_fingerprint(config, hashed, plain.sources, settings=None))
+        arithmetic = pick_plain_precision(name, precision, device)
+        settings = None if arithmetic is Precision.FP32 else {"precision": arithmetic}
+        fingerprint = compute_fingerprint(config, hashed, plain.sources, settings)
+        return Plan(name, fingerprint, precision=arithmetic)
     contract = widen_batch(get_contract(name, config), options.max_batch)
     if options.ahead_of_time:
         backend = _check_ahead_of_time(backend)
@@ -254,7 +258,9 @@ def _obtain(
 
     if plan.contract is None:
         path = staging.start_file(f"{plan.name}.safetensors")
-        component = build_plain(plan.name, config, weights, path, plan.fingerprint, report)
+        component = build_plain(
+            plan.name, config, weights, path, plan.fingerprint, report, plan.precision
+        )
     else:
         folder = staging.start_folder(plan.name)
         component = build_engine(

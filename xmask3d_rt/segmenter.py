@@ -90,7 +90,12 @@ class Segmenter:
         picked = pick_device(device, manifest)
         names = (*ENGINES, "text_encoder")
         manifest, engines = open_engines(manifest, names, picked, threads, rebuild)
-        nets = {name: FoldedSparseUNet.load(manifest.path_of(name), picked) for name in SPARSE_NETS}
+        nets = {
+            name: FoldedSparseUNet.load(
+                manifest.path_of(name), picked, manifest.get(name).precision
+            )
+            for name in SPARSE_NETS
+        }
         heads = Heads.load(manifest.path_of("heads"), picked)
         text = TextEmbedder(engines.pop("text_encoder"), picked)
         self._set_up(ViewPipeline(manifest.config, engines, nets, heads, picked), text)

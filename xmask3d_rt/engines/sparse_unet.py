@@ -13,10 +13,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from xmask3d_rt.config import Precision
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.kernels import Epilogue, KernelMap, UNetMaps, sparse_conv
 
 LEVELS = 4
+_DTYPES = {
+    Precision.FP32: torch.float32,
+    Precision.FP16: torch.float16,
+    Precision.BF16: torch.bfloat16,
+}
 BATCH_NORM_EPS = 1e-5
 # Convolution → the BatchNorm behind it; blocks by pattern, the stem and strided ones by number.
 _NORM_OF = (
@@ -116,7 +122,7 @@ class FoldedSparseUNet:
         cls,
         path: Path,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        precision: Precision = Precision.FP32,
     ) -> "FoldedSparseUNet":
         """Read a net from its safetensors file.
 
@@ -128,7 +134,7 @@ class FoldedSparseUNet:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise EngineError(f"sparse net: cannot read {path}: {error}; rebuild it") from error
-        return cls(tensors, device, dtype)
+        return cls(tensors, device, _DTYPES[precision])
 
     def __call__(self, feats: Tensor, maps: UNetMaps) -> tuple[Tensor, Tensor]:
         """Features of the coarsest level and of the voxels themselves.

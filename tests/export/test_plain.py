@@ -1,0 +1,53 @@
+"""Components outside the engines: their precision, and the check of what was written."""
+
+import pytest
+import torch
+
+from xmask3d_rt.config import Precision, get_preset
+from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
+from xmask3d_rt.errors import ExportMismatch
+from xmask3d_rt.export import plain
+from xmask3d_rt.export.plain import build_plain, pick_plain_precision
+from xmask3d_rt.export.weights import SyntheticWeights
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "device", "expected"),
+    [
+        ("point_encoder", "auto", CUDA, Precision.FP16),
+        ("binary_head", "fp16", CUDA, Precision.FP16),
+        ("point_encoder", "fp32", CUDA, Precision.FP32),
+        ("point_encoder", "bf16", CUDA, Precision.FP32),
+        ("heads", "auto", CUDA, Precision.FP32),
+        ("point_encoder", "auto", CPU, Precision.FP32),
+        ("point_encoder", "fp16", CPU, Precision.FP32),
+    ],
+)
+def test_sparse_nets_are_fp16_on_a_gpu_alone(name, asked, device, expected):
+    assert pick_plain_precision(name, asked, device) is expected
+
+
+def build(tmp_path, precision):
+    path = tmp_path / "point_encoder.safetensors"
+    weights = SyntheticWeights()
+    config = get_preset("tiny")
+    return build_plain("point_encoder", config, weights, path, "-", lambda _: None, precision), path
+
+
+@pytest.mark.parametrize(
+    ("precision", "least", "most"), [(Precision.FP32, 0, 5e-6), (Precision.FP16, 5e-5, 5e-3)]
+)
+def test_a_sparse_net_is_checked_in_its_precision(tmp_path, precision, least, most):
+    component, path = build(tmp_path, precision)
+    assert component.precision is precision
+    assert all(least <= error <= most for error in component.parity.errors.values())
+    net = FoldedSparseUNet.load(path, precision=precision)
+    assert net.dtype is {Precision.FP32: torch.float32, Precision.FP16: torch.float16}[precision]
+
+
+def test_an_inexact_sparse_net_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(plain._SPARSE_TOLERANCE, Precision.FP16, 1e-6)
+    with pytest.raises(ExportMismatch, match=r"point_encoder: .* allowed is 1e-06"):
+        build(tmp_path, Precision.FP16)
