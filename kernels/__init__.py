@@ -7,6 +7,7 @@ from xmask3d_rt.kernels.kernel_map import (
     UNetMaps,
     build_kernel_map,
     build_unet_maps,
+    build_unet_maps_from_levels,
     downsample_coords,
     index_coords,
 )
@@ -21,6 +22,12 @@ from xmask3d_rt.kernels.nearest_fill import nearest_fill
 from xmask3d_rt.kernels.project_view import ProjectedView, project_view
 from xmask3d_rt.kernels.render_view import RenderedView, estimate_spacing, render_view
 from xmask3d_rt.kernels.sparse_conv import Epilogue, sparse_conv
+from xmask3d_rt.kernels.view_voxels import (
+    PendingViewVoxels,
+    ViewVoxels,
+    finish_view_voxels,
+    plan_view_voxels,
+)
 from xmask3d_rt.kernels.vote import SceneVotes, VotedLabels, finish_votes, make_votes, vote
 from xmask3d_rt.kernels.voxelize import Voxels, voxelize
 
@@ -30,19 +37,23 @@ __all__ = [
     "KernelMap",
     "LabelTables",
     "MaskAssignment",
+    "PendingViewVoxels",
     "PointLabels",
     "ProjectedView",
     "RenderedView",
     "SceneVotes",
     "UNetMaps",
+    "ViewVoxels",
     "VotedLabels",
     "Voxels",
     "assign_masks",
     "build_kernel_map",
     "build_label_tables",
     "build_unet_maps",
+    "build_unet_maps_from_levels",
     "downsample_coords",
     "estimate_spacing",
+    "finish_view_voxels",
     "finish_votes",
     "index_coords",
     "label_points",
@@ -50,6 +61,7 @@ __all__ = [
     "mask_class_logits",
     "mask_pool",
     "nearest_fill",
+    "plan_view_voxels",
     "project_view",
     "render_view",
     "sparse_conv",

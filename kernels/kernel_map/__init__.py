@@ -3,6 +3,7 @@
 from xmask3d_rt.kernels.kernel_map.op import (
     build_kernel_map,
     build_unet_maps,
+    build_unet_maps_from_levels,
     downsample_coords,
     index_coords,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "UNetMaps",
     "build_kernel_map",
     "build_unet_maps",
+    "build_unet_maps_from_levels",
     "downsample_coords",
     "index_coords",
 ]

@@ -1,5 +1,8 @@
 """build_kernel_map: which input voxel meets which weight, for one convolution or a whole UNet."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -10,6 +13,7 @@ from xmask3d_rt.kernels.kernel_map.reference import (
     downsample_coords_reference,
     find_neighbors_reference,
     index_coords_reference,
+    index_sorted_coords_reference,
 )
 from xmask3d_rt.kernels.kernel_map.types import CoordIndex, KernelMap, UNetMaps
 
@@ -125,21 +129,51 @@ def build_unet_maps(coords: Tensor, levels: int = 4) -> UNetMaps:
         ValueError: wrong shape, a voxel twice, or coordinates outside the packed range.
         TypeError: floating-point coordinates.
     """
-    index = index_coords(coords)
-    stem = build_kernel_map(index.coords, 5, index=index)
+    level_indexes = [index_coords(coords)]
+    for level in range(levels):
+        level_indexes.append(downsample_coords(level_indexes[-1].coords, 2 << level))
+    return _map_levels(level_indexes)
+
+
+def build_unet_maps_from_levels(level_coords: Sequence[Tensor]) -> UNetMaps:
+    """All kernel maps of a MinkUNet from the voxels of all levels; never waits for the GPU.
+
+    The same maps as `build_unet_maps(level_coords[0])`. What the voxels hold is not looked at:
+    those that break the rules below give wrong maps.
+
+    Args:
+        level_coords: levels + 1 of [M_l, 4] integer (batch, x, y, z), each voxel once, in
+            ascending order and in the packed range; level l holds the distinct
+            ⌊coords / 2^l⌋ · 2^l of level 0. `finish_view_voxels` makes them.
+
+    Raises:
+        ValueError: wrong shape, or no level.
+        TypeError: floating-point coordinates.
+    """
+    if not level_coords:
+        raise ValueError("build_unet_maps_from_levels: level_coords is empty; pass the voxels")
+    level_indexes = []
+    for coords in level_coords:
+        check_coords("build_unet_maps_from_levels", coords)
+        coords = coords.to(torch.int32)
+        level_indexes.append(CoordIndex(coords, *_index_sorted_coords(coords)))
+    return _map_levels(level_indexes)
+
+
+def _map_levels(level_indexes: Sequence[CoordIndex]) -> UNetMaps:
+    """The maps of a UNet between voxels that are indexed already, finest first."""
+    stem = build_kernel_map(level_indexes[0].coords, 5, index=level_indexes[0])
     conv = [_cut_center(stem, 3)]
     down: list[KernelMap] = []
-    level_coords = [index.coords]
-    for level in range(levels):
-        coarse = downsample_coords(index.coords, 2 << level)
+    for level, (fine, coarse) in enumerate(pairwise(level_indexes)):
+        stride = 1 << level
         down.append(
-            build_kernel_map(index.coords, 2, 2, 1 << level, out_coords=coarse.coords, index=index)
+            build_kernel_map(fine.coords, 2, 2, stride, out_coords=coarse.coords, index=fine)
         )
-        index = coarse
-        level_coords.append(index.coords)
-        conv.append(build_kernel_map(index.coords, 3, 1, 2 << level, index=index))
+        conv.append(build_kernel_map(coarse.coords, 3, 1, 2 * stride, index=coarse))
     up = tuple(kernel_map.swapped for kernel_map in down)
-    return UNetMaps(tuple(level_coords), stem, tuple(conv), tuple(down), up)
+    coords = tuple(index.coords for index in level_indexes)
+    return UNetMaps(coords, stem, tuple(conv), tuple(down), up)
 
 
 def _cut_center(kernel_map: KernelMap, kernel_size: int) -> KernelMap:
@@ -181,6 +215,13 @@ def _index_coords_triton(coords: Tensor) -> tuple[Tensor, Tensor]:
     table = insert_unique(keys, status)
     if status.item():
         index_coords_reference(coords)  # raises, naming the values
+    return table.keys, table.rows
+
+
+def _index_sorted_coords_triton(coords: Tensor) -> tuple[Tensor, Tensor]:
+    from xmask3d_rt.kernels.voxelize.hash_table import coord_keys, insert_unique
+
+    table = insert_unique(*coord_keys(coords))  # nobody reads the status: that would wait
     return table.keys, table.rows
 
 
@@ -228,6 +269,12 @@ _index_coords = define_op(
     "index_coords(Tensor coords) -> (Tensor, Tensor)",
     reference=index_coords_reference,
     triton=_index_coords_triton,
+    fake=_index_coords_fake,
+)
+_index_sorted_coords = define_op(
+    "index_sorted_coords(Tensor coords) -> (Tensor, Tensor)",
+    reference=index_sorted_coords_reference,
+    triton=_index_sorted_coords_triton,
     fake=_index_coords_fake,
 )
 _find_neighbors = define_op(

@@ -42,6 +42,12 @@ def index_coords_reference(coords: Tensor) -> tuple[Tensor, Tensor]:
     return keys, rows.to(torch.int32)
 
 
+def index_sorted_coords_reference(coords: Tensor) -> tuple[Tensor, Tensor]:
+    """As `index_coords_reference`, for distinct voxels in range and in ascending order."""
+    rows = torch.arange(coords.shape[0], dtype=torch.int32, device=coords.device)
+    return pack_coords(coords), rows
+
+
 def find_neighbors_reference(
     coords: Tensor,  # [M_out, 4]
     index_keys: Tensor,  # [M_in]

@@ -1,0 +1,40 @@
+"""Voxels of a group of views: while their number is on its way, and after."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PendingViewVoxels:
+    """Queued work of `plan_view_voxels`; copy `sizes` to the host and call `finish_view_voxels`.
+
+    `sizes` holds, one after another: points seen by each view [V], voxels of each level and view
+    [levels + 1, V], the bits of the smallest and largest cell coordinate as float64 [2], and the
+    widest extent of a view in cells [1]. The rest belongs to `finish_view_voxels`; on a GPU L is
+    V · N, and what no view uses lies at the end.
+    """
+
+    sizes: Tensor  # [V + (levels + 1) · V + 3] int64
+    used: Tensor  # [V, N] bool, points of the views that are kept
+    keys: Tensor  # [L] int64 ascending, voxel of every used point
+    entries: Tensor  # [L] int64, view · N + point of every key
+    levels: int
+    keep_least: int
+
+
+@dataclass(frozen=True, eq=False)
+class ViewVoxels:
+    """Voxels of a group of views, batch item = position of the view in the group.
+
+    n points and M voxels in all; those of a view lie together, view after view. The colour of
+    voxel m is that of point `indices[first_point[m]]`.
+    """
+
+    indices: Tensor  # [n] int64, points of each view, ascending inside a view
+    visible_counts: list[int]  # points that each view sees
+    point_counts: list[int]  # the same, 0 for a view that was dropped; their sum is n
+    point_to_voxel: Tensor  # [n] int64, row of `level_coords[0]`
+    first_point: Tensor  # [M] int64, row of `indices`: the lowest point of each voxel
+    level_coords: tuple[Tensor, ...]  # levels + 1 of [M_l, 4] int32, ascending packed key
+    voxel_counts: list[list[int]]  # voxels of each view at each level
