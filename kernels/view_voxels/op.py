@@ -1,8 +1,9 @@
 """Voxels of a group of views at every level of a UNet, with one read of sizes.
 
 Planning works on arrays of V · N entries, one per view and point, so that no shape depends on
-the data: an entry that no view uses has the key `LAST` and sorts behind all others. The number
-of voxels of each level is counted there; `finish_view_voxels`, which knows all sizes, slices.
+the data: where a view does not use a point, the key is `LAST` and sorts behind all others. The
+voxels of each level are counted there. `finish_view_voxels` knows all sizes: it cuts the sorted
+keys to length and makes the levels from them, on far shorter arrays.
 
 key of (view v, cell c) = pack(v, c - min_v) = pack(0, c) + pack(v, -min_v) - pack(0, 0),
 min_v the smallest cell of the view along each axis; a level clears the low bits of each axis.
@@ -44,8 +45,8 @@ def plan_view_voxels(
 
     For each view as `voxelize` of its points, less the smallest voxel coordinate along each
     axis; level l + 1 holds the distinct ⌊coords / 2^(l + 1)⌋ · 2^(l + 1). Padded, nothing waits
-    for the device; the peak is about 66 bytes per point and view (40 of them inside
-    `torch.sort`), of which 17 stay allocated until the result is dropped.
+    for the device; on a GPU the peak is then about 70 bytes per point and view (40 of them in
+    `torch.sort`) and 60 per point, and 17 per point and view stay until the result is dropped.
 
     Args:
         points: scene points, `[N, 3]` floating point, in the unit of voxel_size; N = 0 is legal.
@@ -53,8 +54,9 @@ def plan_view_voxels(
         voxel_size: edge of a voxel, > 0.
         levels: number of stride-2 stages, 0 to 9.
         keep_least: a view that sees fewer points is dropped: it gets no points and no voxels.
-        padded: whether to work on all V · N entries; False lists the visible ones first, which
-            waits for a GPU but costs a CPU less. None pads on a GPU.
+        padded: whether to work on all N points; False lists those that a view sees, and the
+            voxels of each level, which a GPU is waited for, but costs a CPU less. None pads on
+            a GPU.
 
     Returns:
         `PendingViewVoxels`, for `finish_view_voxels`.
@@ -65,27 +67,24 @@ def plan_view_voxels(
         TypeError: points are not floating point or visible is not bool.
     """
     _check(points, visible, voxel_size, levels)
+    padded = points.is_cuda if padded is None else padded
+    listed = None if padded else visible.any(0).nonzero().flatten()
+    if listed is not None:
+        points, visible = points[listed], visible[:, listed]
     if not points.shape[0]:  # one point that no view sees: a minimum needs an element
         points, visible = points.new_zeros(1, 3), visible.new_zeros(visible.shape[0], 1)
-    padded = points.is_cuda if padded is None else padded
-    views, count = visible.shape
     seen = visible.sum(1)  # [V]
     used = visible & (seen >= keep_least)[:, None]
-    cells = torch.floor(points.to(torch.float64) * (1.0 / voxel_size))  # [N, 3]
-    ends = _find_ends(cells, used)
-    point_keys, view_keys, extent = _split_keys(cells, used)
-    if padded:
-        keys = point_keys + view_keys[:, None]  # [V, N]
-        keys = keys.masked_fill_(used.logical_not(), LAST).flatten()
-        keys, entries = torch.sort(keys, stable=True)
-    else:
-        listed = used.flatten().nonzero().flatten()  # [n]
-        keys = point_keys[listed % count] + view_keys[listed // count]
-        keys, order = torch.sort(keys, stable=True)
-        entries = listed[order]
-    voxels = _count_voxels(keys, views, levels, padded)
+    unused = used.logical_not()
+    xyz = points.t().contiguous()  # [3, N]
+    cells = torch.floor(xyz.to(torch.float64) * (1.0 / voxel_size))
+    ends = _find_ends(cells, unused)
+    point_keys, view_keys, extent = _split_keys(cells, unused)
+    keys = (point_keys + view_keys[:, None]).masked_fill_(unused, LAST)  # [V, N]
+    keys, entries = torch.sort(keys.flatten(), stable=True)
+    voxels = _count_voxels(keys, visible.shape[0], levels, padded)
     sizes = torch.cat([seen, voxels.flatten(), ends.view(torch.int64), extent.view(1)])
-    return PendingViewVoxels(sizes, used, keys, entries, levels, keep_least)
+    return PendingViewVoxels(sizes, listed, used, keys, entries, levels, keep_least)
 
 
 def finish_view_voxels(pending: PendingViewVoxels, sizes: Tensor | Sequence[int]) -> ViewVoxels:
@@ -114,6 +113,8 @@ def finish_view_voxels(pending: PendingViewVoxels, sizes: Tensor | Sequence[int]
     position = order[entries].to(torch.int64) - 1  # [n]
     indices, point_to_voxel = torch.empty_like(entries), torch.empty_like(entries)
     indices[position] = entries % pending.used.shape[1]
+    if pending.listed is not None:
+        indices = pending.listed[indices]
     point_to_voxel[position] = rank
     level_keys = [_take(keys, head, rank, level_sizes[0])]
     for level in range(1, pending.levels + 1):
@@ -130,29 +131,30 @@ def finish_view_voxels(pending: PendingViewVoxels, sizes: Tensor | Sequence[int]
     )
 
 
-def _find_ends(cells: Tensor, used: Tensor) -> Tensor:
+def _find_ends(cells: Tensor, unused: Tensor) -> Tensor:
     """Smallest and largest coordinate of a used cell, [2] float64; NaN where there is one."""
-    inside = used.any(0)[:, None]  # [N, 1]
-    low = torch.where(inside, cells, torch.inf).amin()
-    high = torch.where(inside, cells, -torch.inf).amax()
+    outside = unused.all(0)  # [N]
+    low = cells.masked_fill(outside, torch.inf).amin()
+    high = cells.masked_fill(outside, -torch.inf).amax()
     return torch.stack([low, high])
 
 
-def _split_keys(cells: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _split_keys(cells: Tensor, unused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Keys of points [N] and of views [V], whose sum is that of a cell in a view; widest extent.
 
     Cells outside the packed range stand at 0: `finish_view_voxels` raises for them.
     """
-    fits = ((cells >= -COORD_LIMIT) & (cells < COORD_LIMIT)).all(1)  # [N], NaN fails
-    near = torch.where(fits[:, None], cells, 0.0).to(torch.int32)  # [N, 3]
-    low = [torch.where(used, axis, COORD_LIMIT).amin(1) for axis in near.unbind(1)]
-    high = [torch.where(used, axis, -COORD_LIMIT).amax(1) for axis in near.unbind(1)]
-    view = torch.arange(used.shape[0], dtype=torch.int32, device=used.device)
-    origin = torch.stack([view, *(-axis for axis in low)], dim=1)  # [V, 4]
-    view_keys = pack_coords(origin) - offset_key(AXIS_BIAS, AXIS_BIAS, AXIS_BIAS)
-    extent = (torch.stack(high) - torch.stack(low)).amax()
-    batched = torch.cat([torch.zeros_like(near[:, :1]), near], dim=1)  # [N, 4]
-    return pack_coords(batched), view_keys, extent.to(torch.int64)
+    fits = ((cells >= -COORD_LIMIT) & (cells < COORD_LIMIT)).all(0)  # [N], NaN fails
+    near = cells.masked_fill(fits.logical_not(), 0.0).to(torch.int32)  # [3, N]
+    by_view = [axis.expand(unused.shape) for axis in near]  # 3 of [V, N]
+    low = torch.stack([axis.masked_fill(unused, COORD_LIMIT).amin(1) for axis in by_view])
+    high = torch.stack([axis.masked_fill(unused, -COORD_LIMIT).amax(1) for axis in by_view])
+    no_view = torch.zeros_like(near[0])
+    point_keys = pack_coords(torch.stack([no_view, *near], dim=1))
+    view = torch.arange(unused.shape[0], dtype=torch.int32, device=unused.device)
+    view_keys = pack_coords(torch.stack([view, *-low], dim=1))
+    view_keys -= offset_key(AXIS_BIAS, AXIS_BIAS, AXIS_BIAS)
+    return point_keys, view_keys, (high - low).amax().to(torch.int64)
 
 
 def _count_voxels(keys: Tensor, views: int, levels: int, padded: bool) -> Tensor:

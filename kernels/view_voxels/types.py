@@ -11,14 +11,15 @@ class PendingViewVoxels:
 
     `sizes` holds, one after another: points seen by each view [V], voxels of each level and view
     [levels + 1, V], the bits of the smallest and largest cell coordinate as float64 [2], and the
-    widest extent of a view in cells [1]. The rest belongs to `finish_view_voxels`; on a GPU L is
-    V · N, and what no view uses lies at the end.
+    widest extent of a view in cells [1]. The rest belongs to `finish_view_voxels`; what no view
+    uses lies at the end of the V · N keys.
     """
 
     sizes: Tensor  # [V + (levels + 1) · V + 3] int64
+    listed: Tensor | None  # [N] int64, scene point of each point; None where they are all there
     used: Tensor  # [V, N] bool, points of the views that are kept
-    keys: Tensor  # [L] int64 ascending, voxel of every used point
-    entries: Tensor  # [L] int64, view · N + point of every key
+    keys: Tensor  # [V * N] int64 ascending, voxel of every point and view
+    entries: Tensor  # [V * N] int64, view · N + point of every key
     levels: int
     keep_least: int
 

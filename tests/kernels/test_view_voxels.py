@@ -129,6 +129,15 @@ def test_strided_points_and_most_views(padded):
     check_group(torch.cat([points, points], 1)[:, ::2], visible, 0.1, padded, levels=2)
 
 
+@PADDED
+def test_points_are_left_alone(padded):
+    points, visible = random_cloud(40, 2)
+    columns = points.double().t().contiguous()
+    before = columns.clone()
+    check_group(columns.t(), visible, 0.1, padded)
+    assert torch.equal(columns, before)
+
+
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), padded=st.booleans(), corner=st.sampled_from([-COORD_LIMIT, -17, 0, 100000]))
 def test_any_cells_seen_by_any_views(data, padded, corner):
