@@ -124,6 +124,14 @@ def test_points_in_one_voxel_and_one_point(padded):
 
 
 @PADDED
+def test_points_on_the_walls_of_voxels(padded):
+    points = torch.randperm(6000).reshape(2000, 3).double() * 0.02 - 60
+    cells = torch.floor(points / 0.02)
+    assert not torch.equal(cells, torch.floor(points * (1 / 0.02)))  # rounding decides
+    check_group(points, torch.ones(1, 2000, dtype=torch.bool), 0.02, padded)
+
+
+@PADDED
 def test_strided_points_and_most_views(padded):
     points, visible = random_cloud(40, 512)
     check_group(torch.cat([points, points], 1)[:, ::2], visible, 0.1, padded, levels=2)
@@ -248,10 +256,10 @@ def test_points_outside_the_range_rejected(value, padded):
 
 @PADDED
 def test_wide_view_rejected(padded):
-    points = torch.tensor([[-100000.5, 0, 0], [0, 0, 0], [100000.5, 0, 0]])
+    points = torch.tensor([[0.5 - COORD_LIMIT, 0, 0], [0, 0, 0], [100000.5, 0, 0]])
     check_group(points, torch.eye(3, dtype=torch.bool), 1.0, padded)
     pending = plan_view_voxels(points, torch.ones(1, 3, dtype=torch.bool), 1.0, padded=padded)
-    with pytest.raises(ValueError, match="got 0 to 200001; subtract the minimum"):
+    with pytest.raises(ValueError, match="got 0 to 230560; subtract the minimum"):
         finish_view_voxels(pending, pending.sizes)
 
 
