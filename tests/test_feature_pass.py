@@ -2,12 +2,14 @@
 
 import dataclasses
 import logging
+import threading
 
 import pytest
 import torch
+from mixing_engines import SHAPES, SIDE, E, MixingEngine, MixingHeads, make_engines
 from recorded_streams import RecordedStreams, find_races
 
-from xmask3d_rt.engines import AxisRange, Engine, Manifest, Signature, TensorSpec, open_engine
+from xmask3d_rt.engines import Manifest, open_engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.feature_pass import ENGINES, FEATURES, FeaturePass
@@ -17,74 +19,8 @@ from xmask3d_rt.view_masks import check_finite
 
 CPU = torch.device("cpu")
 STAGES = ["VAE encoder", "UNet", "VAE decoder", "mask head", "MaskCLIP"]
-SIDE, D, Q, E, MAX_BATCH = 8, 6, 5, 4, 3
-SHAPES = {
-    "image": (3, SIDE, SIDE),
-    "imp_condition": (E,),
-    "latent": (4,),
-    **{name: (index + 2,) for index, name in enumerate(FEATURES)},
-    "mask_features": (D, 2, 2),
-    "pred_masks": (Q, 2, 2),
-    "queries": (Q, D),
-    "mask_embed_clip": (Q, E),
-}
-TENSORS = {
-    "vae_encoder": (("image",), ("latent", "enc5", "enc7")),
-    "unet": (("latent", "imp_condition"), ("unet2", "unet5", "unet8", "unet11")),
-    "vae_decoder": (("latent",), ("dec2", "dec5")),
-    "mask_head": (FEATURES, ("mask_features", "pred_masks", "queries")),
-    "mask_clip": (("image", "pred_masks"), ("mask_embed_clip",)),
-}
 # Every wait of the pass, in the order of the calls.
 WAITS = [("start", 0), ("start", 1), ("finish", 0), ("finish", 1), ("finish", 2)]
-
-
-class MixingEngine(Engine):
-    """Every output is a fixed random mixture of all inputs, computed in memory of its own."""
-
-    backend = "mixing"
-    capturable = True
-
-    def __init__(self, component, device=CPU, max_batch=MAX_BATCH):
-        inputs, outputs = (
-            tuple(TensorSpec(name, "float32", ("B", *SHAPES[name])) for name in names)
-            for names in TENSORS[component]
-        )
-        signature = Signature(inputs, outputs, {"B": AxisRange(1, 1, max_batch)})
-        super().__init__(component, signature, device)
-        generator = torch.Generator().manual_seed(sum(map(ord, component)))
-        width = sum(torch.Size(spec.shape[1:]).numel() for spec in inputs)
-        self._mixtures = {
-            spec.name: torch.randn(
-                width, torch.Size(spec.shape[1:]).numel(), generator=generator
-            ).to(device)
-            for spec in outputs
-        }
-        self._scratch = torch.zeros(max_batch, width, device=device)
-        self.bound = []
-
-    def _run(self, inputs, outputs):
-        scratch = self._scratch[: len(next(iter(inputs.values())))]
-        torch.cat([tensor.flatten(1) for tensor in inputs.values()], 1, out=scratch)
-        for name, tensor in outputs.items():
-            tensor.copy_((scratch @ self._mixtures[name]).sin().view_as(tensor))
-
-    def _run_bound(self, inputs, outputs):
-        buffers = (*inputs.values(), *outputs.values())
-        self.bound.append(tuple(t.data_ptr() for t in buffers))
-        self._run(inputs, outputs)
-
-
-class MixingHeads:
-    def __init__(self, device=CPU):
-        self._weight = torch.randn(D, E, generator=torch.Generator().manual_seed(9)).to(device)
-
-    def mask_embed(self, pooled, queries):
-        return (pooled + queries) @ self._weight
-
-
-def make_engines(**options):
-    return {name: MixingEngine(name, **options) for name in ENGINES}
 
 
 def make_batches(sizes, device=CPU):
@@ -218,6 +154,25 @@ def test_engines_that_cannot_be_captured_are_called():
     feature_pass = FeaturePass(engines, MixingHeads(), CPU, True, streams)
     run_batches(streams, feature_pass, make_batches([1] * 4))
     assert sorted(streams.captured) == ["lane 1"] * 2 + ["lane 2"] * 4
+
+
+def test_a_thread_calls_before_it_captures():
+    streams = RecordedStreams()
+    feature_pass = FeaturePass(make_engines(), MixingHeads(), CPU, True, streams)
+    batches, counts = make_batches([1] * 2), []
+
+    def run(times):
+        for _ in range(times):
+            run_batches(streams, feature_pass, batches)
+            counts.append(len(streams.captured))
+
+    run(1)
+    other = threading.Thread(target=run, args=(2,))
+    other.start()
+    other.join()
+    run(1)
+    assert counts == [0, 0, 2 * len(STAGES), 2 * len(STAGES)]
+    assert streams.replayed == 2 * 2 * len(STAGES)
 
 
 def test_failed_capture_is_logged_once_per_stage(caplog):

@@ -149,7 +149,7 @@ class FeatureQueue:
 def _copy_results(slot: Slot, batch: int) -> ViewMasks:
     """Copies for the caller, who may read them long after the slot has its next batch.
 
-    10 MB per view; buffers handed out would have to be handed back.
+    4 MB per view; buffers handed out would have to be handed back.
     """
     found = slot.of_batch(batch)
     return ViewMasks(

@@ -4,6 +4,7 @@ Source: CUDA programming guide, "CUDA graphs"; PyTorch notes, "CUDA semantics", 
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,8 +53,9 @@ class Pending:
 class Stage:
     """One step of the pass: called once as it is, then captured, then replayed.
 
-    That is so for every slot and batch size: a graph is bound to its buffers. Where a capture
-    fails, the stage is called as it is from then on.
+    That is so for every slot and batch size: a graph is bound to its buffers. Any thread may
+    replay it, but only one that has made the call before captures it. Where a capture fails, the
+    stage is called as it is from then on.
 
     Args:
         name: of the stage, for messages.
@@ -76,20 +78,22 @@ class Stage:
         self._lane = lane
         self._streams = streams
         self._graphs = graphs
-        self._warm: set[tuple[int, int]] = set()  # (slot, batch) called before
+        self._warm: set[tuple[int, int, int]] = set()  # (slot, batch, thread) called before
         self._replays: dict[tuple[int, int], Callable[[], None]] = {}
 
     def queue(self, slot: Slot, batch: int, stream: Any) -> None:
         """Queue the step for the first `batch` images of `slot` on `stream`."""
         key = (slot.index, batch)
+        # libraries make a handle per thread at its first call, which no capture allows
+        warm = (*key, threading.get_ident())
         with self._streams.on(stream):
-            if self._graphs and key in self._warm and key not in self._replays:
+            if self._graphs and warm in self._warm and key not in self._replays:
                 self._capture(key, slot.of_batch(batch))
             if key in self._replays:
                 self._replays[key]()
                 return
             self._work(slot.of_batch(batch))
-            self._warm.add(key)
+            self._warm.add(warm)
 
     def _capture(self, key: tuple[int, int], buffers: Buffers) -> None:
         try:
