@@ -4,9 +4,6 @@ The order of `ViewPipeline.label_view` is the order of the method: project and s
 sparse nets, diffusion features, masks, fusion, labels (arXiv 2411.13243, sections 3.2 to 3.4).
 """
 
-import time
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +14,8 @@ from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.feature_pass import ENGINES as ENGINES
+from xmask3d_rt.feature_pass import FEATURES
 from xmask3d_rt.kernels import (
     LabelTables,
     PointLabels,
@@ -31,34 +30,11 @@ from xmask3d_rt.kernels import (
     voxelize,
 )
 from xmask3d_rt.preprocess import PreparedView
+from xmask3d_rt.stage_times import StageTimes as StageTimes
+from xmask3d_rt.stage_times import Trace as Trace
+from xmask3d_rt.stage_times import record_trace as _record
 
-ENGINES = ("vae_encoder", "unet", "vae_decoder", "mask_head", "mask_clip")
 SPARSE_NETS = ("point_encoder", "binary_head")
-FEATURES = ("enc5", "enc7", "unet2", "unet5", "unet8", "unet11", "dec2", "dec5")
-Trace = MutableMapping[str, Tensor]
-
-
-class StageTimes:
-    """Wall seconds per stage, summed over calls.
-
-    Args:
-        synchronize: called at the end of each stage, to charge asynchronous work to the stage
-            that queued it; None leaves a GPU's queue running.
-    """
-
-    def __init__(self, synchronize: Callable[[], None] | None = None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._synchronize = synchronize
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time of the enclosed block to `stage`; an NVTX range of that name on a GPU."""
-        start = time.perf_counter()
-        with torch.cuda.nvtx.range(stage) if torch.cuda.is_available() else nullcontext():
-            yield
-        if self._synchronize is not None:
-            self._synchronize()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -351,11 +327,6 @@ class ViewPipeline:
         outputs = {name: torch.as_tensor(value).to(self.device) for name, value in outputs.items()}
         _record(trace, **outputs)
         return outputs
-
-
-def _record(trace: Trace | None, **values: Tensor) -> None:
-    if trace is not None:
-        trace.update(values)
 
 
 def _check_finite(component: str, embedding: Tensor) -> None:

@@ -57,6 +57,46 @@ def test_outputs_belong_to_the_caller(engine):
     assert torch.equal(first, kept)
 
 
+def test_results_land_in_the_buffers_of_the_caller(engine, linear_weights):
+    x = np.random.default_rng(7).standard_normal((3, 5), dtype=np.float32)
+    out = {"z": torch.full((3,), torch.nan), "y": torch.full((3, 3), torch.nan)}
+    for feed in (x, 2 * x):
+        found = engine.infer({"x": feed}, out)
+        assert list(found) == ["y", "z"]
+        assert found["y"] is out["y"]
+        for name, want in zip(found, expected(linear_weights, feed), strict=True):
+            np.testing.assert_allclose(out[name].numpy(), want, rtol=1e-5, atol=1e-6)
+    assert torch.equal(out["y"], engine.infer({"x": 2 * x})["y"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"w": torch.zeros(2)}, r"unknown output 'w'; outputs: y \[T, 3\] float32, z"),
+        ({"y": None}, r"no buffer for output 'y'"),
+        ({"y": torch.zeros(2, 4)}, r"'y' must be contiguous \[2, 3\] float32 .*got \[2, 4\]"),
+        ({"y": torch.zeros(2, 3).double()}, "got .*float64"),
+        ({"y": torch.zeros(2, 3, device="meta")}, "got .* on meta"),
+        ({"y": torch.zeros(3, 2).T}, r"strides \[1, 2\]"),
+    ],
+)
+def test_wrong_buffers_rejected(engine, changed, message):
+    out = {"y": torch.zeros(2, 3), "z": torch.zeros(2)} | changed
+    out = {name: buffer for name, buffer in out.items() if buffer is not None}
+    with pytest.raises(EngineError, match=message):
+        engine.infer({"x": np.ones((2, 5), np.float32)}, out)
+
+
+def test_only_engines_that_queue_may_be_captured():
+    from xmask3d_rt.engines.inductor import InductorEngine
+    from xmask3d_rt.engines.tensorrt import TensorRtEngine
+
+    assert TensorRtEngine.capturable
+    assert InductorEngine.capturable
+    assert not OnnxRuntimeEngine.capturable
+    assert not OpenVinoEngine.capturable
+
+
 def test_concurrent_calls_agree(engine, linear_weights):
     rng = np.random.default_rng(3)
     inputs = [rng.standard_normal((4, 5), dtype=np.float32) for _ in range(16)]

@@ -180,6 +180,28 @@ def test_cuda_graph(engine, linear_weights):
 
 @pytest.mark.gpu
 @pytest.mark.trt
+def test_graphs_of_several_buffers_keep_apart(engine, linear_weights):
+    """A graph stays what it is while the engine is called with other buffers and sizes."""
+    captured = []
+    for rows in (4, 2, 4):
+        x = torch.zeros(rows, 5, device=CUDA)
+        out = {"y": torch.empty(rows, 3, device=CUDA), "z": torch.empty(rows, device=CUDA)}
+        engine.infer({"x": x}, out)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            engine.infer({"x": x}, out)
+        captured.append((graph, x, out["y"]))
+    for graph, x, y in captured:
+        fresh = np.random.default_rng(len(x)).standard_normal(tuple(x.shape), dtype=np.float32)
+        x.copy_(torch.from_numpy(fresh))
+        graph.replay()
+        torch.cuda.synchronize()
+        np.testing.assert_allclose(y.cpu(), expected(linear_weights, fresh), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.trt
 def test_truncated_engine_rejected(built, linear_signature):
     built.write_bytes(built.read_bytes()[:1000])
     with pytest.raises(EngineError, match=rf"linear: TensorRT cannot load .*; {REBUILD}"):

@@ -2,7 +2,8 @@
 
 An engine takes torch tensors or numpy arrays and returns torch tensors on its own device.
 Inputs already there are used without a copy; outputs are freshly allocated for every call,
-so a caller may keep them. `infer` may be called from several threads.
+so a caller may keep them, unless it brings buffers of its own. `infer` may be called from
+several threads.
 """
 
 from abc import ABC, abstractmethod
@@ -174,6 +175,50 @@ def check_feeds(component: str, signature: Signature, feeds: Mapping[str, Array]
     return bind_axes(component, signature, {name: feeds[name].shape for name in expected})
 
 
+def check_outputs(
+    component: str,
+    signature: Signature,
+    axes: Mapping[str, int],
+    device: torch.device,
+    out: Mapping[str, torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    """Check the buffers a caller brings for the outputs of one call.
+
+    Args:
+        component: name used in messages.
+        signature: declared outputs.
+        axes: sizes of the symbolic axes of this call.
+        device: where the engine writes.
+        out: buffer per output name.
+
+    Returns:
+        the buffers in the order of the outputs.
+
+    Raises:
+        EngineError: an unknown or missing output; a buffer of another dtype, shape or device,
+            or one that is not contiguous.
+    """
+    listing = ", ".join(str(spec) for spec in signature.outputs)
+    unknown = sorted(set(out) - {spec.name for spec in signature.outputs})
+    if unknown:
+        raise EngineError(f"{component}: unknown output {unknown[0]!r}; outputs: {listing}")
+    checked: dict[str, torch.Tensor] = {}
+    shapes = signature.resolve(signature.outputs, axes)
+    for spec, shape in zip(signature.outputs, shapes, strict=True):
+        if spec.name not in out:
+            raise EngineError(f"{component}: no buffer for output {spec.name!r}; all: {listing}")
+        buffer = out[spec.name]
+        found = (buffer.dtype, list(buffer.shape), buffer.device)
+        if found != (spec.torch_dtype, shape, device) or not buffer.is_contiguous():
+            raise EngineError(
+                f"{component}: the buffer of output {spec.name!r} must be contiguous {shape} "
+                f"{spec.dtype} on {device}, got {found[1]} {found[0]} on {buffer.device}, "
+                f"strides {list(buffer.stride())}"
+            )
+        checked[spec.name] = buffer
+    return checked
+
+
 class Engine(ABC):
     """One loaded component on one device.
 
@@ -182,9 +227,13 @@ class Engine(ABC):
         signature: declared inputs, outputs and profile.
         device: where outputs appear and where inputs are used without a copy.
         backend: name of the library that runs it.
+        capturable: whether a call on a GPU may be captured in a CUDA graph: it queues work on
+            torch's current stream alone and waits for nothing. The first call with the same
+            buffers must come before the capture.
     """
 
     backend: str = ""
+    capturable: bool = False
 
     def __init__(self, component: str, signature: Signature, device: torch.device) -> None:
         self.component = component
@@ -202,15 +251,20 @@ class Engine(ABC):
         """Declared outputs, in order."""
         return self.signature.outputs
 
-    def infer(self, feeds: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    def infer(
+        self, feeds: Mapping[str, Array], out: Mapping[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
         """Run the component once.
 
         Args:
             feeds: array per input name; dtypes and shapes as declared. Arrays on another
                 device, or not contiguous, are copied.
+            out: contiguous buffer per output name, on `device`, that receives the results.
+                For buffers that come again and again, with feeds that stay where they are: a
+                backend may keep memory for every set of them.
 
         Returns:
-            tensor per output name, on `device`, owned by the caller.
+            tensor per output name, on `device`, owned by the caller; those of `out` if given.
 
         Raises:
             EngineError: wrong names, dtypes or shapes, a closed engine, or a backend failure.
@@ -219,6 +273,10 @@ class Engine(ABC):
             raise EngineError(f"{self.component}: infer on a closed engine; open it again")
         axes = check_feeds(self.component, self.signature, feeds)
         tensors = {spec.name: self._place(feeds[spec.name]) for spec in self.inputs}
+        if out is not None:
+            results = check_outputs(self.component, self.signature, axes, self.device, out)
+            self._run_bound(tensors, results)
+            return results
         shapes = self.signature.resolve(self.outputs, axes)
         results = {
             spec.name: torch.empty(shape, dtype=spec.torch_dtype, device=self.device)
@@ -241,6 +299,10 @@ class Engine(ABC):
     @abstractmethod
     def _run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
         """Fill the preallocated `outputs` from checked, contiguous `inputs` on `device`."""
+
+    def _run_bound(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
+        """The same for buffers that belong to the caller and come again in later calls."""
+        self._run(inputs, outputs)
 
     def __enter__(self) -> Self:
         return self

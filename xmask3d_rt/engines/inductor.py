@@ -5,6 +5,7 @@ A package holds compiled kernels and weights and needs nothing but the torch it 
 Source: PyTorch documentation, "torch.export-based ahead-of-time compilation for C++ runtimes".
 """
 
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class InductorEngine(Engine):
     """
 
     backend = "inductor"
+    capturable = True
 
     def __init__(
         self,
@@ -48,9 +50,15 @@ class InductorEngine(Engine):
         self._precision = precision
         stamp = read_stamp(path)
         stamp.check(path, LIBRARY, torch.__version__, describe_target(device), precision)
+        # The package's own handling of threads asks events whether they are over, which no
+        # capture allows. On a GPU a call only queues work, so a lock does as well.
+        on_gpu = device.type == "cuda"
+        self._turn: Any = threading.Lock() if on_gpu else nullcontext()
         try:
             self._model: Any = torch._inductor.aoti_load_package(
-                str(path), device_index=-1 if device.index is None else device.index
+                str(path),
+                run_single_threaded=on_gpu,
+                device_index=-1 if device.index is None else device.index,
             )
         except Exception as error:  # the loader raises whatever the dynamic linker does
             raise EngineError(
@@ -59,7 +67,7 @@ class InductorEngine(Engine):
 
     def _run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
         try:
-            with torch.no_grad(), self._exact():
+            with torch.no_grad(), self._turn, self._exact():
                 found = self._model(*(inputs[spec.name] for spec in self.inputs))
         except RuntimeError as error:
             raise EngineError(

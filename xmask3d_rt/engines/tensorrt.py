@@ -2,10 +2,10 @@
 
 Inputs and outputs are bound by address to torch memory and the engine is enqueued on torch's
 current stream, so nothing is copied or waited for and a call can be captured in a CUDA graph
-(after one call outside it, with inputs that stay where they are).
+(after one call outside it, with buffers that stay where they are).
 
-Source: TensorRT developer guide, "Performing inference"; TensorRT-RTX guide, "Working with
-runtime cache".
+Source: TensorRT developer guide, "Performing inference" and "CUDA graphs"; TensorRT-RTX guide,
+"Working with runtime cache".
 """
 
 import logging
@@ -42,7 +42,7 @@ _KEPT_ERRORS = 3
 
 @dataclass
 class _Slot:
-    """An execution context of one optimisation profile, and the event after its last run."""
+    """An execution context in one optimisation profile, and the event after its last run."""
 
     context: Any
     done: Any
@@ -65,6 +65,7 @@ class TensorRtEngine(Engine):
     """
 
     backend = "tensorrt"
+    capturable = True
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class TensorRtEngine(Engine):
         self._trt = library.module
         self._log = _make_log(self._trt)
         self._lock = threading.Lock()
-        self._slots: dict[int, _Slot] = {}
+        self._slots: dict[tuple[Any, ...], _Slot] = {}
         self._cache_path = (
             None
             if cache_dir is None
@@ -151,8 +152,21 @@ class TensorRtEngine(Engine):
                 )
 
     def _run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
+        self._enqueue(inputs, outputs, ())
+
+    def _run_bound(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
+        """A context for these buffers alone: a captured graph is void once its context changes."""
+        buffers = (*inputs.values(), *outputs.values())
+        self._enqueue(inputs, outputs, tuple((t.data_ptr(), tuple(t.shape)) for t in buffers))
+
+    def _enqueue(
+        self,
+        inputs: dict[str, torch.Tensor],
+        outputs: dict[str, torch.Tensor],
+        buffers: tuple[Any, ...],
+    ) -> None:
         with torch.cuda.device(self.device), self._lock:
-            slot = self._get_slot(pick_profile(self.stamp, inputs))
+            slot = self._get_slot(pick_profile(self.stamp, inputs), buffers)
             with self._ordered(slot) as stream:
                 context = slot.context
                 for name, tensor in inputs.items():
@@ -185,8 +199,9 @@ class TensorRtEngine(Engine):
         if default:
             current.wait_stream(stream)
 
-    def _get_slot(self, profile: int) -> _Slot:
-        if profile not in self._slots:
+    def _get_slot(self, profile: int, buffers: tuple[Any, ...]) -> _Slot:
+        key = (profile, *buffers)
+        if key not in self._slots:
             make = self._engine.create_execution_context
             context = make() if self._config is None else make(self._config)
             if context is None:
@@ -197,9 +212,9 @@ class TensorRtEngine(Engine):
             if profile:
                 stream = torch.cuda.current_stream(self.device)
                 context.set_optimization_profile_async(profile, stream.cuda_stream)
-            self._slots[profile] = _Slot(context, torch.cuda.Event())
+            self._slots[key] = _Slot(context, torch.cuda.Event())
             self._save_kernels()
-        return self._slots[profile]
+        return self._slots[key]
 
     def _save_kernels(self) -> None:
         """Keep what TensorRT-RTX compiled, so that the next process starts warm."""
