@@ -4,7 +4,7 @@ Selection, voxels, voting and filling are the runtime's own; everything between 
 the masks is `XMask3D.forward`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,22 +12,24 @@ from torch import Tensor
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.engines.base import Array
 from xmask3d_rt.engines.heads import Heads
-from xmask3d_rt.kernels import PointLabels
+from xmask3d_rt.kernels import ViewVoxels
 from xmask3d_rt.model.xmask3d import ViewBatch, XMask3D
 from xmask3d_rt.segmenter import Segmenter
+from xmask3d_rt.stage_times import StageTimes, Trace
 from xmask3d_rt.text_embedder import TextEmbedder
+from xmask3d_rt.view_masks import ViewMasks
 from xmask3d_rt.view_pipeline import (
-    CameraView,
-    StageTimes,
     TextTarget,
-    Trace,
+    ViewGroup,
+    ViewPart,
     ViewPipeline,
     VoxelFeatures,
+    voxel_colors,
 )
 
 
 class ModulePipeline(ViewPipeline):
-    """`ViewPipeline` with the module in place of engines and folded nets.
+    """`ViewPipeline` on the module in place of engines and folded nets, one view at a time.
 
     Args:
         model: with its weights, in evaluation mode, on the device to run on.
@@ -35,66 +37,68 @@ class ModulePipeline(ViewPipeline):
 
     def __init__(self, model: XMask3D) -> None:
         device = model.diffusion.noise.device
-        heads = Heads(model.state_dict(), device)
-        super().__init__(model.config, {}, {}, heads, device)
+        super().__init__(model.config, Heads(model.state_dict(), device), device)
         self._model = model
 
-    def encode_voxels(self, points: Tensor, rgb: Tensor, trace: Trace | None) -> VoxelFeatures:
-        """The module's sparse nets on the voxels of points [n, 3] with colours [n, 3]."""
-        coords, colors, point_to_voxel = self.make_voxels(points, rgb)
-        sparse = self._model.encode_voxels(coords, colors, views=1)
+    def encode_voxels(
+        self,
+        points: Tensor,
+        rgb: Tensor,
+        voxels: ViewVoxels,
+        parts: Sequence[ViewPart],
+        trace: Trace | None,
+    ) -> VoxelFeatures:
+        """The module's sparse nets; see `ViewPipeline.encode_voxels`."""
+        colors = voxel_colors(rgb, voxels)
+        sparse = self._model.encode_voxels(voxels.level_coords[0], colors, views=len(parts))
         return VoxelFeatures(
             encoded=sparse.enc_out,
             base_prob=sparse.binary_logit.sigmoid(),
             imp_condition=sparse.imp_condition,
-            point_to_voxel=point_to_voxel,
+            point_to_voxel=voxels.point_to_voxel,
         )
 
-    def label_view(
+    def compute_masks(
         self,
         points: Tensor,
         rgb: Tensor,
-        pixels: tuple[Tensor, Tensor],
-        view: CameraView,
+        group: ViewGroup,
+        voxels: ViewVoxels,
+        parts: Sequence[ViewPart],
         target: TextTarget,
         times: StageTimes,
-        trace: Trace | None = None,
-    ) -> PointLabels:
-        """Labels of the visible points of one view; see `ViewPipeline.label_view`."""
-        coords, colors, point_to_voxel = self.make_voxels(points, rgb)
-        batch = ViewBatch(
-            images=view.image,
-            coords=coords,
-            colors=colors,
-            point_to_voxel=point_to_voxel,
-            point_view=torch.zeros_like(point_to_voxel),
-            row=pixels[0].long(),
-            col=pixels[1].long(),
-            text_embed=target.text_embed,
-            text_class=target.text_class,
-        )
-        with times.measure("module"):
-            output = self._model(batch)
-        named = output.named()
-        if trace is not None:
-            trace |= named | {"coords": coords}
-        voxels = VoxelFeatures(
-            encoded=named["enc_out"],
-            base_prob=named["binary_logit"].sigmoid(),
-            imp_condition=named["imp_condition"],
-            point_to_voxel=point_to_voxel,
-        )
-        with times.measure("labels"):
-            return self.label_masks(
-                points,
-                pixels,
-                voxels,
-                named["pred_masks"][0],
-                named["mask_embed"][0],
-                named["mask_embed_clip"][0],
-                target,
-                trace,
+        trace: Trace | None,
+    ) -> Iterator[tuple[VoxelFeatures, ViewMasks]]:
+        """`XMask3D.forward` view by view; see `ViewPipeline.compute_masks`."""
+        colors = voxel_colors(rgb, voxels)
+        for part in parts:
+            indices = voxels.indices[part.points]
+            point_to_voxel = voxels.point_to_voxel[part.points] - part.voxels.start
+            coords = voxels.level_coords[0][part.voxels].clone()
+            coords[:, 0] = 0
+            batch = ViewBatch(
+                images=group.cameras[part.view].image,
+                coords=coords,
+                colors=colors[part.voxels],
+                point_to_voxel=point_to_voxel,
+                point_view=torch.zeros_like(point_to_voxel),
+                row=group.projected[part.view].row[indices].long(),
+                col=group.projected[part.view].col[indices].long(),
+                text_embed=target.text_embed,
+                text_class=target.text_class,
             )
+            with times.measure("module"):
+                named = self._model(batch).named()
+            if trace is not None:
+                trace |= named | {"coords": coords}
+            features = VoxelFeatures(
+                encoded=named["enc_out"],
+                base_prob=named["binary_logit"].sigmoid(),
+                imp_condition=named["imp_condition"],
+                point_to_voxel=point_to_voxel,
+            )
+            embeddings = named["mask_embed"], named["mask_embed_clip"]
+            yield features, ViewMasks(named["pred_masks"], *embeddings, finite={})
 
 
 class _TextModule:

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from xmask3d_rt.classes import ClassList, parse_classes, split_base_novel
+from xmask3d_rt.engine_pipeline import SPARSE_NETS, EnginePipeline
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.rebuild import open_engines
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
+from xmask3d_rt.feature_pass import ENGINES
+from xmask3d_rt.host_copy import upload
 from xmask3d_rt.kernels import (
     PointLabels,
     ProjectedView,
@@ -30,19 +33,20 @@ from xmask3d_rt.kernels import (
     nearest_fill,
     vote,
 )
-from xmask3d_rt.preprocess import PreparedView, prepare_view
 from xmask3d_rt.result import Result
-from xmask3d_rt.rgbd import load_rgbd
 from xmask3d_rt.scene import PointCloud, View, as_point_cloud
+from xmask3d_rt.stage_times import StageTimes
 from xmask3d_rt.text_embedder import TextEmbedder
+from xmask3d_rt.view_masks import check_finite
 from xmask3d_rt.view_pipeline import (
-    ENGINES,
-    SPARSE_NETS,
     CameraView,
-    StageTimes,
+    LabelledPoints,
+    LabelledView,
     TextTarget,
+    ViewGroup,
     ViewPipeline,
 )
+from xmask3d_rt.view_reader import list_views, read_groups
 from xmask3d_rt.virtual_views import place_views
 
 logger = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ Progress = Callable[[int, int], None]
 Observer = Callable[[str, ProjectedView, PointLabels], None]
 HEADS = ("fused", "2d", "3d")
 NO_VIEWS = "none"
+GROUP_ENTRIES = 1 << 22  # views x points selected at once; about 70 bytes of a GPU for each
 
 
 class Segmenter:
@@ -68,6 +73,7 @@ class Segmenter:
         rebuild: build engines anew that were built for another library version, device or
             precision, which takes minutes; where they came from weight files, their paths:
             {"checkpoint": ..., "sd": ..., "clip": ...}.
+        cuda_graphs: on a GPU, replay each engine as a graph, where it can be captured.
 
     Raises:
         EngineError: the folder, a file in it, or a backend it needs is missing, corrupt or of
@@ -85,6 +91,7 @@ class Segmenter:
         device: str | torch.device = "auto",
         threads: int | None = None,
         rebuild: bool | Mapping[str, str | Path] = False,
+        cuda_graphs: bool = True,
     ) -> None:
         manifest = Manifest.load(Path(engine_dir))
         picked = pick_device(device, manifest)
@@ -98,7 +105,8 @@ class Segmenter:
         }
         heads = Heads.load(manifest.path_of("heads"), picked)
         text = TextEmbedder(engines.pop("text_encoder"), picked)
-        self._set_up(ViewPipeline(manifest.config, engines, nets, heads, picked), text)
+        pipeline = EnginePipeline(manifest.config, engines, nets, heads, picked, cuda_graphs)
+        self._set_up(pipeline, text)
         self.manifest = manifest
 
     @classmethod
@@ -201,7 +209,7 @@ class Segmenter:
         if isinstance(views, str) and views == NO_VIEWS:
             return [], "3d"
         if views is not None:
-            return _list_views(views), "views"
+            return list_views(views), "views"
         xyz, colors = self._upload(cloud)
         return place_views(xyz, colors, up=up, count=count), "virtual"
 
@@ -215,25 +223,24 @@ class Segmenter:
 
         Returns:
             `image` [1, 3, S, S] in [0, 1]; `visible`, `row`, `col` [N] of all points; then what
-            `ViewPipeline.label_view` records for the visible ones.
+            `ViewPipeline.label_group` records for the visible ones.
 
         Raises:
             ValueError: no point is visible, or a bad argument as for `run`.
         """
         cloud, class_list = as_point_cloud(points), parse_classes(classes)
         xyz, colors = self._upload(cloud)
-        prepared = next(self._prepare([view], StageTimes()))
+        times = StageTimes()
+        prepared = next(read_groups([view], self.config, 1, times))[0]
         with torch.inference_mode(), self._lock:
             target = self._embed_classes(class_list)
             camera = CameraView.upload(prepared, self.device)
-            projected, indices = self._pipeline.select_points(xyz, camera)
-            if not len(indices):
-                raise ValueError(f"trace_view: view {view.name!r} sees no point of the cloud")
-            pixels = (projected.row[indices], projected.col[indices])
+            group = self._pipeline.select(xyz, [camera], least=1)
             trace: dict[str, Tensor] = {"text_embed": target.text_embed, "image": camera.image}
-            self._pipeline.label_view(
-                xyz[indices], colors[indices], pixels, camera, target, StageTimes(), trace
-            )
+            found = self._pipeline.label_group(xyz, colors, group, target, times, trace)[0]
+        if not found.count:
+            raise ValueError(f"trace_view: view {view.name!r} sees no point of the cloud")
+        projected = found.projected
         trace |= {"visible": projected.visible, "row": projected.row, "col": projected.col}
         return {name: tensor.cpu().numpy() for name, tensor in trace.items()}
 
@@ -286,19 +293,23 @@ class Segmenter:
         points, colors = self._upload(cloud)
         votes = {head: make_votes(len(cloud), target.num_classes, self.device) for head in HEADS}
         seen: list[tuple[str, int]] = []
-        for done, view in enumerate(self._prepare(views, times)):
-            name = view.name or str(done)
-            projected, labels = self._label_view(points, colors, view, target, votes, times)
-            seen.append((name, int(projected.count)))
-            if observe is not None and labels is not None:
-                observe(name, projected, labels)
+        finite: list[Mapping[str, Tensor]] = []
+        for name, view in self._label_views(points, colors, views, target, times):
+            seen.append((name, view.count))
+            if view.seen is not None:
+                with times.measure("vote and fill"):
+                    _add_votes(votes, view.seen)
+                finite.append(view.seen.finite)
+                if observe is not None:
+                    observe(name, view.projected, view.seen.labels)
             if progress is not None:
-                progress(done + 1, len(views))
+                progress(len(seen), len(views))
         used = self._list_used(seen)
         with times.measure("vote and fill"):
             coverage = votes["fused"].coverage
             nearest = nearest_fill(points, coverage > 0)
             voted = {head: finish_votes(votes[head], nearest) for head in HEADS}
+        check_finite(finite)
         heads = {head: outcome.label.cpu().numpy() for head, outcome in voted.items()}
         return Result(
             cloud=cloud,
@@ -313,51 +324,40 @@ class Segmenter:
             notes=self._describe_skipped(seen),
         )
 
-    def _label_view(
+    def _label_views(
         self,
         points: Tensor,
         colors: Tensor,
-        view: PreparedView,
+        views: Sequence[View],
         target: TextTarget,
-        votes: dict[str, SceneVotes],
         times: StageTimes,
-    ) -> tuple[ProjectedView, PointLabels | None]:
-        """Label the points that `view` sees, if enough, and add their votes."""
-        with times.measure("project"):
-            camera = CameraView.upload(view, self.device)
-            projected, indices = self._pipeline.select_points(points, camera)
-        if len(indices) < self.config.view.min_points:
-            return projected, None
-        labels = self._pipeline.label_view(
-            points[indices],
-            colors[indices],
-            (projected.row[indices], projected.col[indices]),
-            camera,
-            target,
-            times,
-        )
-        with times.measure("vote and fill"):
-            by_head = {"fused": labels.fused, "2d": labels.two_d, "3d": labels.three_d}
-            for head in HEADS:
-                vote(votes[head], indices, by_head[head], labels.score)
-        return projected, labels
+    ) -> Iterator[tuple[str, LabelledView]]:
+        """Name and labels of every view, in order.
+
+        On a GPU the next group of views is selected before this one is labelled: its sizes have
+        arrived by the time they are needed, and the queue never runs dry.
+        """
+        most = max(1, min(self._pipeline.group_views, GROUP_ENTRIES // len(points)))
+        ahead = 1 if self.device.type == "cuda" else 0
+        names = (view.name or str(i) for i, view in enumerate(views))
+        selected: deque[ViewGroup] = deque()
+
+        def label(group: ViewGroup) -> Iterator[tuple[str, LabelledView]]:
+            for found in self._pipeline.label_group(points, colors, group, target, times):
+                yield next(names), found
+
+        for prepared in read_groups(views, self.config, most, times):
+            with times.measure("project"):
+                cameras = [CameraView.upload(view, self.device) for view in prepared]
+                selected.append(self._pipeline.select(points, cameras, self.config.view.min_points))
+            if len(selected) > ahead:
+                yield from label(selected.popleft())
+        for group in selected:
+            yield from label(group)
 
     def _upload(self, cloud: PointCloud) -> tuple[Tensor, Tensor]:
         """Points [N, 3] float32 and colours [N, 3] uint8 on the device."""
-        points = torch.from_numpy(cloud.xyz).to(self.device)
-        return points, torch.from_numpy(cloud.require_rgb()).to(self.device)
-
-    def _prepare(self, views: Sequence[View], times: StageTimes) -> Iterator[PreparedView]:
-        """Views at the model's sizes, in order; the next one is read while one is worked on."""
-        size, grid = self.config.diffusion.image_size, self.config.view.mask_shape
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            pending = reader.submit(prepare_view, views[0], size, grid)
-            for following in (*views[1:], None):
-                with times.measure("read views"):
-                    ready = pending.result()
-                if following is not None:
-                    pending = reader.submit(prepare_view, following, size, grid)
-                yield ready
+        return upload(cloud.xyz, self.device), upload(cloud.require_rgb(), self.device)
 
     def _list_used(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
         """Names of the views that voted; at least one, else ValueError."""
@@ -383,22 +383,9 @@ class Segmenter:
         return (note,)
 
 
-def _list_views(views: Any) -> list[View]:
-    """Views of an RGB-D folder, or the given ones; at least one.
-
-    Raises:
-        ValueError: no views.
-        TypeError: something else than `View` objects or a path.
-    """
-    if isinstance(views, (str, os.PathLike)):
-        return load_rgbd(views)
-    listed = [views] if isinstance(views, View) else list(views)
-    if not listed:
-        raise ValueError("run: views is empty; pass View objects or an RGB-D folder, or None")
-    for view in listed:
-        if not isinstance(view, View):
-            raise TypeError(
-                f"run: views must be View objects or the path of an RGB-D folder, "
-                f"got {type(view).__name__}"
-            )
-    return listed
+def _add_votes(votes: dict[str, SceneVotes], seen: LabelledPoints) -> None:
+    """One vote of each head for every point that a view labelled."""
+    labels = seen.labels
+    by_head = {"fused": labels.fused, "2d": labels.two_d, "3d": labels.three_d}
+    for head in HEADS:
+        vote(votes[head], seen.indices, by_head[head], labels.score)

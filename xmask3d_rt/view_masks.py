@@ -25,6 +25,13 @@ class ViewMasks:
     mask_embed_clip: Tensor
     finite: Mapping[str, Tensor]
 
+    def cut(self, view: int) -> "ViewMasks":
+        """Those of one view, B = 1; the flags are of the whole batch."""
+        one = slice(view, view + 1)
+        return ViewMasks(
+            self.pred_masks[one], self.mask_embed[one], self.mask_embed_clip[one], self.finite
+        )
+
 
 def embed_masks(heads: Heads, masks: Mapping[str, Tensor]) -> Tensor:
     """Mask embeddings [B, Q, E] from the outputs of the mask head.
@@ -52,7 +59,7 @@ def check_finite(flags: Iterable[Mapping[str, Tensor]]) -> None:
     Raises:
         EngineError: naming the component.
     """
-    listed = list(flags)
+    listed = [by_name for by_name in flags if by_name]
     if not listed:
         return
     names = list(listed[0])

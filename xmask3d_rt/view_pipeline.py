@@ -1,9 +1,12 @@
-"""One view from pixels and points to a label per visible point, top to bottom.
+"""Views from pixels and points to a label per visible point.
 
-The order of `ViewPipeline.label_view` is the order of the method: project and select, voxelize,
-sparse nets, diffusion features, masks, fusion, labels (arXiv 2411.13243, sections 3.2 to 3.4).
+`label_group` is the order of the method: project and select, voxelize, sparse nets, diffusion
+features, masks, fusion, labels (arXiv 2411.13243, sections 3.2 to 3.4). Points are selected for a
+group of views at once, so that all sizes reach the host together; nothing else waits for a GPU.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,29 +15,24 @@ from torch import Tensor
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
-from xmask3d_rt.errors import EngineError
-from xmask3d_rt.feature_pass import ENGINES as ENGINES
-from xmask3d_rt.feature_pass import FEATURES
+from xmask3d_rt.host_copy import HostCopy, upload
 from xmask3d_rt.kernels import (
     LabelTables,
+    PendingViewVoxels,
     PointLabels,
     ProjectedView,
+    ViewVoxels,
     assign_masks,
     build_label_tables,
-    build_unet_maps,
+    finish_view_voxels,
     label_points,
     mask_class_logits,
-    mask_pool,
+    plan_view_voxels,
     project_view,
-    voxelize,
 )
 from xmask3d_rt.preprocess import PreparedView
-from xmask3d_rt.stage_times import StageTimes as StageTimes
-from xmask3d_rt.stage_times import Trace as Trace
-from xmask3d_rt.stage_times import record_trace as _record
-
-SPARSE_NETS = ("point_encoder", "binary_head")
+from xmask3d_rt.stage_times import StageTimes, Trace, record_trace
+from xmask3d_rt.view_masks import ViewMasks
 
 
 @dataclass(frozen=True)
@@ -73,21 +71,44 @@ class CameraView:
     @classmethod
     def upload(cls, view: PreparedView, device: torch.device) -> "CameraView":
         """The view's arrays as tensors on `device`."""
-        image = torch.from_numpy(view.image).to(device)  # [S, S, 3]
+        image = upload(view.image, device)  # [S, S, 3]
         return cls(
             image=(image.permute(2, 0, 1)[None].float() / 255).contiguous(),
-            depth=None if view.depth is None else torch.from_numpy(view.depth).to(device),
-            K=torch.from_numpy(view.intrinsics).to(device),
-            world_to_camera=torch.from_numpy(view.world_to_camera).to(device),
+            depth=None if view.depth is None else upload(view.depth, device),
+            K=upload(view.intrinsics, device),
+            world_to_camera=upload(view.world_to_camera, device),
         )
 
 
 @dataclass(frozen=True)
-class VoxelFeatures:
-    """Sparse-net outputs over the voxels of one set of points.
+class ViewGroup:
+    """Views whose points are selected; the numbers of points and voxels are on their way."""
 
-    `encoded` [M, 256] output of the point encoder, `base_prob` [M], `imp_condition` [1, E],
-    `point_to_voxel` [n].
+    cameras: tuple[CameraView, ...]
+    projected: tuple[ProjectedView, ...]
+    pending: PendingViewVoxels
+    sizes: HostCopy
+
+
+@dataclass(frozen=True)
+class ViewPart:
+    """Where the points and voxels of one view lie among those of its group.
+
+    `view` is its position in the group, `coarse` its voxels at the coarsest level.
+    """
+
+    view: int
+    points: slice
+    voxels: slice
+    coarse: slice
+
+
+@dataclass(frozen=True)
+class VoxelFeatures:
+    """Sparse-net outputs over the voxels of one view, or of several one after the other.
+
+    `encoded` [M, 256] output of the point encoder, `base_prob` [M], `imp_condition` [V, E] one
+    row per view, `point_to_voxel` [n].
     """
 
     encoded: Tensor
@@ -95,31 +116,84 @@ class VoxelFeatures:
     imp_condition: Tensor
     point_to_voxel: Tensor
 
+    def cut(self, part: ViewPart, row: int) -> "VoxelFeatures":
+        """Those of one view, the `row`-th of the condition."""
+        return VoxelFeatures(
+            self.encoded[part.voxels],
+            self.base_prob[part.voxels],
+            self.imp_condition[row : row + 1],
+            self.point_to_voxel[part.points] - part.voxels.start,
+        )
 
-class ViewPipeline:
-    """The engines, sparse nets and kernels of one model, applied view by view.
+
+@dataclass(frozen=True)
+class LabelledPoints:
+    """The points that a view labels: `indices` [n] of the scene, ascending, and their labels.
+
+    `finite` says whether the embeddings of the view's masks are, for `check_finite`.
+    """
+
+    indices: Tensor
+    labels: PointLabels
+    finite: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LabelledView:
+    """One view's result.
+
+    Attributes:
+        projected: where every point of the scene falls.
+        count: how many of them the view sees.
+        seen: these points, labelled; None where they were too few.
+    """
+
+    projected: ProjectedView
+    count: int
+    seen: LabelledPoints | None = None
+
+
+class ViewPipeline(ABC):
+    """Selection and labelling, the same whatever computes features and masks.
 
     Args:
-        config: the model the engines were built for.
-        engines: `ENGINES` by name.
-        nets: `SPARSE_NETS` by name.
-        heads: the small layers between the engines.
+        config: of the model.
+        heads: the small layers between the networks.
         device: where points, features and labels live.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        engines: dict[str, Engine],
-        nets: dict[str, FoldedSparseUNet],
-        heads: Heads,
-        device: torch.device,
-    ) -> None:
+    group_views = 1  # selected at once, where points are few enough
+
+    def __init__(self, config: ModelConfig, heads: Heads, device: torch.device) -> None:
         self.config = config
         self.heads = heads
         self.device = device
-        self.engines = engines
-        self._nets = nets
+        self.engines: Mapping[str, Engine] = {}
+
+    @abstractmethod
+    def encode_voxels(
+        self,
+        points: Tensor,
+        rgb: Tensor,
+        voxels: ViewVoxels,
+        parts: Sequence[ViewPart],
+        trace: Trace | None,
+    ) -> VoxelFeatures:
+        """Run the sparse nets on the voxels of a group; points [N, 3] of the scene, rgb uint8."""
+
+    @abstractmethod
+    def compute_masks(
+        self,
+        points: Tensor,
+        rgb: Tensor,
+        group: ViewGroup,
+        voxels: ViewVoxels,
+        parts: Sequence[ViewPart],
+        target: TextTarget,
+        times: StageTimes,
+        trace: Trace | None,
+    ) -> Iterator[tuple[VoxelFeatures, ViewMasks]]:
+        """Features and masks (B = 1) of the views in `parts`, in order, at least one."""
 
     def make_target(self, text_embed: Tensor, text_class: Tensor, is_base: Tensor) -> TextTarget:
         """Fold names [T, E], their classes [T] and the gate [C] into what labelling needs."""
@@ -137,145 +211,107 @@ class ViewPipeline:
         )
         return TextTarget(text_embed, text_class, is_base, tables)
 
-    def select_points(self, points: Tensor, view: CameraView) -> tuple[ProjectedView, Tensor]:
-        """Project all points [N, 3] into `view`; the visible ones' indices [n] beside it."""
-        grid = self.config.view
-        projected = project_view(
-            points,
-            view.K,
-            view.world_to_camera,
-            view.depth,
-            border=grid.border,
-            tolerance=grid.depth_tolerance,
-            size=grid.mask_shape,
-        )
-        return projected, projected.indices[: int(projected.count)]
+    def select(self, points: Tensor, cameras: Sequence[CameraView], least: int) -> ViewGroup:
+        """Project all points [N, 3] into every view and plan the voxels of the visible ones.
 
-    def make_voxels(self, points: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Voxels of points [n, 3] with colours [n, 3] (uint8).
-
-        The first point of a voxel gives its colour. Coordinates start at the points' minimum,
-        as in training: the strided levels depend on their parity.
-
-        Returns:
-            coords [M, 4] int32, colours [M, 3] in [-1, 1], voxel of each point [n].
+        Args:
+            points: of the scene, metres.
+            cameras: one or more views.
+            least: a view that sees fewer points gets none.
         """
-        voxels = voxelize(points, self.config.voxel_size)
-        coords = voxels.coords.clone()
-        coords[:, 1:] -= coords[:, 1:].amin(0)
-        colors = rgb[voxels.first_point].to(torch.float32) / 127.5 - 1
-        return coords, colors, voxels.point_to_voxel
-
-    def encode_voxels(self, points: Tensor, rgb: Tensor, trace: Trace | None) -> VoxelFeatures:
-        """Voxelize points [n, 3] with colours [n, 3] (uint8) and run both sparse nets."""
-        coords, colors, point_to_voxel = self.make_voxels(points, rgb)
-        maps = build_unet_maps(coords)
-        bottleneck, encoded = self._nets["point_encoder"](colors, maps)
-        _, binary = self._nets["binary_head"](colors, maps)
-        base_logit = self.heads.base_logit(binary)
-        features = VoxelFeatures(
-            encoded=encoded,
-            base_prob=base_logit.sigmoid(),
-            imp_condition=self.heads.condition(bottleneck),
-            point_to_voxel=point_to_voxel,
+        grid = self.config.view
+        projected = tuple(
+            project_view(
+                points,
+                view.K,
+                view.world_to_camera,
+                view.depth,
+                border=grid.border,
+                tolerance=grid.depth_tolerance,
+                size=grid.mask_shape,
+            )
+            for view in cameras
         )
-        if trace is not None:
-            _record(trace, pred_3d=self.heads.voxel_features(encoded))
-        _record(trace, coords=coords, enc_out=encoded)
-        _record(trace, bottleneck=bottleneck, bottleneck_coords=maps.coords[-1])
-        _record(trace, binary_logit=base_logit, imp_condition=features.imp_condition)
-        return features
+        pending = plan_view_voxels(
+            points,
+            torch.stack([view.visible for view in projected]),
+            self.config.voxel_size,
+            keep_least=least,
+        )
+        return ViewGroup(tuple(cameras), projected, pending, HostCopy(pending.sizes))
 
-    def label_view(
+    def label_group(
         self,
         points: Tensor,
         rgb: Tensor,
-        pixels: tuple[Tensor, Tensor],
-        view: CameraView,
+        group: ViewGroup,
         target: TextTarget,
         times: StageTimes,
         trace: Trace | None = None,
-    ) -> PointLabels:
-        """Labels of the visible points of one view.
+    ) -> list[LabelledView]:
+        """Label the points that the views of a group see.
 
         Args:
-            points: visible points [n, 3] metres.
-            rgb: their colours [n, 3] uint8.
-            pixels: their (row, column) on the mask grid, [n] each.
-            view: the view they are visible in.
+            points: of the scene [N, 3] metres.
+            rgb: their colours [N, 3] uint8.
+            group: from `select` with the same points.
             target: classes to choose from.
             times: stage times to add to.
-            trace: receives every intermediate by name, for parity checks.
+            trace: receives every intermediate by name, for parity checks; for one view.
+
+        Returns:
+            a result per view, in order.
 
         Raises:
-            EngineError: an engine returned values that are not finite.
+            EngineError: an engine failed, or (on a CPU) returned values that are not finite.
         """
-        with times.measure("sparse nets"):
-            voxels = self.encode_voxels(points, rgb, trace)
-        with times.measure("VAE encoder"):
-            features = self._infer("vae_encoder", trace, image=view.image)
-        latent = features.pop("latent")
-        with times.measure("UNet"):
-            condition = voxels.imp_condition
-            features |= self._infer("unet", trace, latent=latent, imp_condition=condition)
-        with times.measure("VAE decoder"):
-            features |= self._infer("vae_decoder", trace, latent=latent)
-        with times.measure("mask head"):
-            masks = self._infer("mask_head", trace, **{name: features[name] for name in FEATURES})
-            pooled = mask_pool(masks["mask_features"], masks["pred_masks"])[0]  # [Q, D]
-            mask_embed = self.heads.mask_embed(pooled, masks["queries"][0])  # [Q, E]
-            _check_finite("mask_head", mask_embed)
-            _record(trace, mask_embed=mask_embed)
-        with times.measure("MaskCLIP"):
-            clip_inputs = {"image": view.image, "pred_masks": masks["pred_masks"]}
-            mask_embed_clip = self._infer("mask_clip", trace, **clip_inputs)["mask_embed_clip"][0]
-            _check_finite("mask_clip", mask_embed_clip)
-        with times.measure("labels"):
-            return self.label_masks(
-                points, pixels, voxels, masks["pred_masks"][0], mask_embed, mask_embed_clip,
-                target, trace,
-            )  # fmt: skip
+        with times.measure("project"):
+            voxels = finish_view_voxels(group.pending, group.sizes.wait())
+        parts = list_parts(voxels)
+        found = [
+            LabelledView(projected, count)
+            for projected, count in zip(group.projected, voxels.visible_counts, strict=True)
+        ]
+        if not parts:
+            return found
+        computed = self.compute_masks(points, rgb, group, voxels, parts, target, times, trace)
+        for part, (features, masks) in zip(parts, computed, strict=True):
+            projected, count = group.projected[part.view], found[part.view].count
+            indices = voxels.indices[part.points]
+            with times.measure("labels"):
+                labels = self._label_masks(
+                    points[indices], projected, indices, features, masks, target, trace
+                )
+            seen = LabelledPoints(indices, labels, masks.finite)
+            found[part.view] = LabelledView(projected, count, seen)
+        return found
 
     def label_cloud(
         self, points: Tensor, rgb: Tensor, target: TextTarget, times: StageTimes
     ) -> PointLabels:
         """Labels of all points [N, 3] by the 3D head alone, with no view."""
         with times.measure("sparse nets"):
-            voxels = self.encode_voxels(points, rgb, None)
-        nothing = voxels.encoded.new_zeros(0, self.config.clip.embed_dim)
+            everything = torch.ones(1, len(points), dtype=torch.bool, device=self.device)
+            pending = plan_view_voxels(points, everything, self.config.voxel_size)
+            voxels = finish_view_voxels(pending, HostCopy(pending.sizes).wait())
+            features = self.encode_voxels(points, rgb, voxels, list_parts(voxels), None)
+        nothing = features.encoded.new_zeros(0, self.config.clip.embed_dim)
         with times.measure("labels"):
-            return self._label_from(
-                points,
-                voxels,
-                torch.full_like(voxels.point_to_voxel, -1, dtype=torch.int32),
-                nothing,
-                nothing,
-                target,
-            )
+            uncovered = torch.full_like(features.point_to_voxel, -1, dtype=torch.int32)
+            return self._label_from(points, features, uncovered, nothing, nothing, target)
 
-    def label_masks(
+    def _label_masks(
         self,
         points: Tensor,
-        pixels: tuple[Tensor, Tensor],
+        projected: ProjectedView,
+        indices: Tensor,
         voxels: VoxelFeatures,
-        pred_masks: Tensor,
-        mask_embed: Tensor,
-        mask_embed_clip: Tensor,
+        masks: ViewMasks,
         target: TextTarget,
         trace: Trace | None,
     ) -> PointLabels:
-        """Labels of the visible points from one view's masks: ownership, fusion, gating.
-
-        Args:
-            points: visible points [n, 3].
-            pixels: their (row, column) on the mask grid.
-            voxels: sparse-net outputs of the points.
-            pred_masks: mask logits [Q, h, w].
-            mask_embed: mask embeddings [Q, E].
-            mask_embed_clip: MaskCLIP's embeddings [Q, E].
-            target: classes to choose from.
-            trace: receives every intermediate by name.
-        """
+        """Labels of one view's points [n, 3], `indices` [n] of the scene, from its masks."""
+        mask_embed, mask_embed_clip = masks.mask_embed[0], masks.mask_embed_clip[0]
         class_logits = mask_class_logits(
             mask_embed,
             target.text_embed,
@@ -285,20 +321,22 @@ class ViewPipeline:
             self.heads.logit_scale,
         )
         assignment = assign_masks(
-            pred_masks,
+            masks.pred_masks[0],
             self.config.view.mask_shape,
-            *pixels,
+            projected.row[indices],
+            projected.col[indices],
             base_prob=voxels.base_prob[voxels.point_to_voxel],
             class_logits=class_logits,
             is_base=target.is_base,
             binary_threshold=self.config.binary_threshold,
         )
-        _record(trace, pred_logits=class_logits, kept=assignment.kept)
-        _record(trace, final=assignment.final, mask_score=assignment.score)
+        record_trace(trace, pred_logits=class_logits, kept=assignment.kept)
+        record_trace(trace, final=assignment.final, mask_score=assignment.score)
         labels = self._label_from(
             points, voxels, assignment.point_query, mask_embed, mask_embed_clip, target
         )
-        _record(trace, label_fused=labels.fused, label_2d=labels.two_d, label_3d=labels.three_d)
+        record_trace(trace, label_fused=labels.fused, label_2d=labels.two_d)
+        record_trace(trace, label_3d=labels.three_d)
         return labels
 
     def _label_from(
@@ -321,17 +359,27 @@ class ViewPipeline:
             tables=target.tables,
         )
 
-    def _infer(self, component: str, trace: Trace | None, **inputs: Tensor) -> dict[str, Tensor]:
-        """Run one engine; its outputs by name, on this pipeline's device."""
-        outputs = self.engines[component].infer(inputs)
-        outputs = {name: torch.as_tensor(value).to(self.device) for name, value in outputs.items()}
-        _record(trace, **outputs)
-        return outputs
+
+def voxel_colors(rgb: Tensor, voxels: ViewVoxels) -> Tensor:
+    """Colours [M, 3] in [-1, 1] of voxels: the first point of a voxel gives its colour.
+
+    Args:
+        rgb: of the scene's points [N, 3] uint8.
+        voxels: of a group of views.
+    """
+    return rgb[voxels.indices[voxels.first_point]].to(torch.float32) / 127.5 - 1
 
 
-def _check_finite(component: str, embedding: Tensor) -> None:
-    if not bool(torch.isfinite(embedding).all()):
-        raise EngineError(
-            f"{component}: its embedding is not finite (NaN or inf); rebuild this component in "
-            f"a wider precision: --only {component} --precision fp32 --force"
-        )
+def list_parts(voxels: ViewVoxels) -> list[ViewPart]:
+    """The views of a group that have points."""
+    parts = []
+    point = voxel = coarse = 0
+    for view, (points, levels) in enumerate(
+        zip(voxels.point_counts, voxels.voxel_counts, strict=True)
+    ):
+        ends = point + points, voxel + levels[0], coarse + levels[-1]
+        if points:
+            part = (slice(point, ends[0]), slice(voxel, ends[1]), slice(coarse, ends[2]))
+            parts.append(ViewPart(view, *part))
+        point, voxel, coarse = ends
+    return parts

@@ -1,0 +1,116 @@
+"""`ViewPipeline` on engines, folded sparse nets and kernels: what a `Segmenter` runs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.engines.base import Engine
+from xmask3d_rt.engines.heads import Heads
+from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
+from xmask3d_rt.feature_pass import FeaturePass
+from xmask3d_rt.kernels import ViewVoxels, build_unet_maps_from_levels
+from xmask3d_rt.stage_times import StageTimes, Trace, record_trace
+from xmask3d_rt.view_masks import ViewMasks
+from xmask3d_rt.view_pipeline import (
+    TextTarget,
+    ViewGroup,
+    ViewPart,
+    ViewPipeline,
+    VoxelFeatures,
+    voxel_colors,
+)
+
+SPARSE_NETS = ("point_encoder", "binary_head")
+GPU_GROUP = 4  # views selected at once there: the sparse nets of a single one do not fill it
+
+
+class EnginePipeline(ViewPipeline):
+    """The engines, sparse nets and kernels of one model.
+
+    Args:
+        config: the model the engines were built for.
+        engines: those of a `FeaturePass`, by name.
+        nets: `SPARSE_NETS` by name.
+        heads: the small layers between the engines.
+        device: where points, features and labels live.
+        graphs: on a GPU, replay CUDA graphs of the engines that can be captured.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        engines: Mapping[str, Engine],
+        nets: Mapping[str, FoldedSparseUNet],
+        heads: Heads,
+        device: torch.device,
+        graphs: bool = True,
+    ) -> None:
+        super().__init__(config, heads, device)
+        self.engines = engines
+        self._nets = nets
+        self._features = FeaturePass(engines, heads, device, graphs)
+        if device.type == "cuda":
+            self.group_views = max(GPU_GROUP, self._features.max_batch)
+
+    def encode_voxels(
+        self,
+        points: Tensor,
+        rgb: Tensor,
+        voxels: ViewVoxels,
+        parts: Sequence[ViewPart],
+        trace: Trace | None,
+    ) -> VoxelFeatures:
+        """Run both sparse nets on the voxels of a group; see `ViewPipeline.encode_voxels`."""
+        colors = voxel_colors(rgb, voxels)
+        maps = build_unet_maps_from_levels(voxels.level_coords)
+        bottleneck, encoded = self._nets["point_encoder"](colors, maps)
+        _, binary = self._nets["binary_head"](colors, maps)
+        base_logit = self.heads.base_logit(binary)
+        conditions = [self.heads.condition(bottleneck[part.coarse]) for part in parts]
+        features = VoxelFeatures(
+            encoded=encoded,
+            base_prob=base_logit.sigmoid(),
+            imp_condition=torch.cat(conditions),
+            point_to_voxel=voxels.point_to_voxel,
+        )
+        if trace is not None:
+            record_trace(trace, pred_3d=self.heads.voxel_features(encoded))
+        record_trace(trace, coords=voxels.level_coords[0], enc_out=encoded)
+        record_trace(trace, bottleneck=bottleneck, bottleneck_coords=voxels.level_coords[-1])
+        record_trace(trace, binary_logit=base_logit, imp_condition=features.imp_condition)
+        return features
+
+    def compute_masks(
+        self,
+        points: Tensor,
+        rgb: Tensor,
+        group: ViewGroup,
+        voxels: ViewVoxels,
+        parts: Sequence[ViewPart],
+        target: TextTarget,
+        times: StageTimes,
+        trace: Trace | None,
+    ) -> Iterator[tuple[VoxelFeatures, ViewMasks]]:
+        """Features and masks view by view; see `ViewPipeline.compute_masks`.
+
+        On a GPU the VAE of a batch runs beside the sparse nets or the batch before it.
+        """
+        most = self._features.max_batch
+        starts = range(0, len(parts), most)
+        images = [
+            torch.cat([group.cameras[part.view].image for part in parts[start : start + most]])
+            for start in starts
+        ]
+        pending = self._features.start(images[0], times, trace)
+        with times.measure("sparse nets"):
+            features = self.encode_voxels(points, rgb, voxels, parts, trace)
+        for batch, start in enumerate(starts):
+            current = pending
+            if batch + 1 < len(images):
+                pending = self._features.start(images[batch + 1], times, trace)
+            condition = features.imp_condition[start : start + most]
+            masks = self._features.finish(current, condition, times, trace)
+            for i, part in enumerate(parts[start : start + most]):
+                yield features.cut(part, start + i), masks.cut(i)

@@ -1,0 +1,65 @@
+"""Views from whatever a caller hands in, read from disk ahead of their use."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.preprocess import PreparedView, prepare_view
+from xmask3d_rt.rgbd import load_rgbd
+from xmask3d_rt.scene import View
+from xmask3d_rt.stage_times import StageTimes
+
+MAX_READERS = 4  # decoding a JPEG and a PNG of 640 x 480 takes a core about 10 ms
+
+
+def list_views(views: Any) -> list[View]:
+    """Views of an RGB-D folder, or the given ones; at least one.
+
+    Raises:
+        ValueError: no views.
+        TypeError: something else than `View` objects or a path.
+    """
+    if isinstance(views, (str, os.PathLike)):
+        return load_rgbd(views)
+    listed = [views] if isinstance(views, View) else list(views)
+    if not listed:
+        raise ValueError("run: views is empty; pass View objects or an RGB-D folder, or None")
+    for view in listed:
+        if not isinstance(view, View):
+            raise TypeError(
+                f"run: views must be View objects or the path of an RGB-D folder, "
+                f"got {type(view).__name__}"
+            )
+    return listed
+
+
+def read_groups(
+    views: Sequence[View], config: ModelConfig, count: int, times: StageTimes
+) -> Iterator[list[PreparedView]]:
+    """Views at the model's sizes, in order, `count` at a time; the next are read meanwhile.
+
+    Args:
+        views: at least one.
+        config: of the model.
+        count: views per group; the last one may have fewer.
+        times: receives the time spent waiting, as stage "read views".
+
+    Raises:
+        FileNotFoundError, ValueError: a view's file is missing or damaged; when its turn comes.
+    """
+    size, grid = config.diffusion.image_size, config.view.mask_shape
+    pending: deque[Future[PreparedView]] = deque()
+    with ThreadPoolExecutor(max_workers=min(count, MAX_READERS)) as readers:
+        try:
+            for start in range(0, len(views), count):
+                ahead = views[start + len(pending) : start + 2 * count]
+                pending.extend(readers.submit(prepare_view, view, size, grid) for view in ahead)
+                with times.measure("read views"):
+                    group = [pending.popleft().result() for _ in views[start : start + count]]
+                yield group
+        finally:
+            for future in pending:
+                future.cancel()
