@@ -18,6 +18,8 @@ from xmask3d_rt.kernels.coords import (
     unpack_coords,
 )
 
+_BLOCK_ROWS = 1 << 16  # voxels looked up at once; 13 MB of queries for a kernel of 5³
+
 
 def check_coord_range(coords: Tensor) -> None:
     """Raise unless every value of coords [M, 4] fits its key field.
@@ -66,25 +68,25 @@ def find_neighbors_reference(
     Returns:
         neighbors [M_out, K³] int32.
     """
-    m_out, m_in = coords.shape[0], index_keys.shape[0]
-    columns = torch.full((kernel_size**3, m_out), -1, dtype=torch.int32, device=coords.device)
+    m_out, m_in, plane = coords.shape[0], index_keys.shape[0], kernel_size * kernel_size
+    neighbors = torch.full((m_out, kernel_size, plane), -1, dtype=torch.int32, device=coords.device)
     if m_in == 0 or m_out == 0:
-        return columns.t().contiguous()
+        return neighbors.flatten(1)
     # One key past the end, so that positions after the last key read a key nobody asks for.
     padded = torch.cat([index_keys, index_keys.new_full((1,), torch.iinfo(torch.int64).max)])
     rows = torch.cat([index_rows, index_rows.new_full((1,), -1)])
-    base = pack_coords(coords)  # [M_out]
-    offsets = kernel_offsets(kernel_size, tensor_stride)
-    plane = kernel_size * kernel_size
-    for column in range(plane):
-        query = base + offset_key(*offsets[column])
+    offsets = kernel_offsets(kernel_size, tensor_stride)[:plane]
+    for start in range(0, m_out, _BLOCK_ROWS):
+        block = neighbors[start : start + _BLOCK_ROWS]
+        base = pack_coords(coords[start : start + _BLOCK_ROWS])
+        query = torch.stack([base + offset_key(*offset) for offset in offsets])  # [K², rows]
         position = torch.searchsorted(index_keys, query)
-        for k in range(column, kernel_size**3, plane):
+        for step in range(kernel_size):
             found = padded[position] == query
-            columns[k] = torch.where(found, rows[position], -1)
+            block[:, step] = torch.where(found, rows[position], -1).t()
             position += found
             query += tensor_stride
-    return columns.t().contiguous()
+    return neighbors.flatten(1)
 
 
 def downsample_coords_reference(
