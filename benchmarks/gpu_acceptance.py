@@ -3,7 +3,7 @@
     python benchmarks/gpu_acceptance.py --out DIR [--wheels DIR] [--golden DIR]
 
 Needs torch and triton; whatever else the package imports may come from a folder of wheels, without
-network. Kernel tests on the device, parity of case A in fp32 and fp16, latency, kernel
+network. Kernel and runtime tests on the device, parity of case A in fp32 and fp16, latency, kernel
 benchmarks. Every step is a process of its own with its log in DIR/logs; what is finished is kept
 in DIR/state.json, so the same command goes on where the last one stopped (out of time, or
 interrupted). `--preset tiny --device cpu` exercises the script itself.
@@ -72,7 +72,9 @@ def list_steps(settings: Settings) -> list[Step]:
     out, device = settings.out, settings.device
     engines = str(out / "engines")
     kind = "gpu" if device.startswith("cuda") else "not gpu and not full and not slow"
-    tests = ["tests/kernels"] if device.startswith("cuda") else ["tests/kernels/test_vote.py"]
+    on_gpu = device.startswith("cuda")
+    tests = ["tests/kernels"] if on_gpu else ["tests/kernels/test_vote.py"]
+    runtime = ["tests/test_feature_pass.py", *(["tests/engines"] if on_gpu else [])]
     target = ("--device", device)
     operators = () if device.startswith("cuda") else ("--op", "vote", "--budget", "0.05")
     # what half precision may cost is known for the full-size cases; a CPU exercises the script
@@ -92,6 +94,7 @@ def list_steps(settings: Settings) -> list[Step]:
     return [
         Step("machine", ("-c", DESCRIBE, device, str(out / "machine.json"))),
         Step("kernel tests", ("-m", "pytest", *tests, "-m", kind, "-p", "no:cacheprovider")),
+        Step("runtime tests", ("-m", "pytest", *runtime, "-m", kind, "-p", "no:cacheprovider")),
         *_list_parity(settings, "fp32", ("--module", "--preset", settings.preset), ()),
         Step(
             "kernel benchmarks",

@@ -11,7 +11,7 @@ import torch
 from benchmarks.timing import describe_machine
 from xmask3d_rt.doctor import describe_system, find_version
 from xmask3d_rt.export.fingerprint import read_versions
-from xmask3d_rt.memory import read_peak_memory
+from xmask3d_rt.memory import read_device_memory, read_peak_memory
 
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
@@ -56,10 +56,7 @@ def host_peak_mib() -> float:
 
 def device_used_mib(device: torch.device) -> float:
     """Memory in use on a GPU by everybody, engines included; 0 on a CPU."""
-    if device.type != "cuda":
-        return 0.0
-    free, total = torch.cuda.mem_get_info(device)
-    return round((total - free) / 2**20, 1)
+    return round(read_device_memory(device) / 2**20, 1)
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

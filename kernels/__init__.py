@@ -18,7 +18,7 @@ from xmask3d_rt.kernels.label_points import (
     label_points,
 )
 from xmask3d_rt.kernels.mask_pool import mask_pool
-from xmask3d_rt.kernels.nearest_fill import nearest_fill
+from xmask3d_rt.kernels.nearest_fill import nearest_fill, nearest_known
 from xmask3d_rt.kernels.project_view import ProjectedView, project_view
 from xmask3d_rt.kernels.render_view import RenderedView, estimate_spacing, render_view
 from xmask3d_rt.kernels.sparse_conv import Epilogue, sparse_conv
@@ -61,6 +61,7 @@ __all__ = [
     "mask_class_logits",
     "mask_pool",
     "nearest_fill",
+    "nearest_known",
     "plan_view_voxels",
     "project_view",
     "render_view",

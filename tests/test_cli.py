@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from plyfile import PlyData
 from rich.console import Console
 from typer.testing import CliRunner
@@ -38,6 +39,7 @@ class FakeSegmenter:
 
     def __init__(self, engine_dir, device, threads=None):
         self.manifest = Manifest.load(engine_dir)
+        self.device = torch.device(device.replace("auto", "cpu"))
         self.calls.append({"device": device} | ({"threads": threads} if threads else {}))
 
     def run(self, points, classes, views=None, up=None, virtual_views=8, progress=None):
@@ -143,6 +145,12 @@ def test_segment_writes_and_reports(room, segmenter):
     assert f"wrote {room / 'out/labels.ply'}" in outcome.stdout
     assert "synthetic" in outcome.stderr
     assert "labels mean nothing" in outcome.stderr
+
+
+def test_memory_of_a_gpu_is_reported_where_there_is_one(room, segmenter, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 << 30, 10 << 30))
+    assert "GPU memory in use: 7,168 MiB" in segment(room, "--device", "cuda").stdout
+    assert "GPU memory" not in segment(room, "--device", "cpu").stdout
 
 
 def test_segment_without_views(room, segmenter):

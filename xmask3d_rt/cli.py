@@ -143,6 +143,7 @@ def segment(
     """Label every point of a scene with the classes you name."""
     from xmask3d_rt import cli_output
     from xmask3d_rt.classes import parse_classes
+    from xmask3d_rt.memory import read_device_memory
     from xmask3d_rt.result import check_output
     from xmask3d_rt.rgbd import load_rgbd, spread_views
     from xmask3d_rt.scene import PointCloud
@@ -171,7 +172,7 @@ def segment(
         )
     for target in targets:
         result.save(target)
-    cli_output.print_result(out, result, targets)
+    cli_output.print_result(out, result, targets, read_device_memory(segmenter.device))
     cli_output.warn_synthetic(err, segmenter.manifest)
 
 

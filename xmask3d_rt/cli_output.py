@@ -55,8 +55,10 @@ def warn_synthetic(console: Console, manifest: Manifest | None) -> bool:
     return True
 
 
-def print_result(console: Console, result: Result, written: Sequence[Path]) -> None:
-    """Points per class, what the labels come from, seconds per stage, files."""
+def print_result(
+    console: Console, result: Result, written: Sequence[Path], device_memory: int = 0
+) -> None:
+    """Points per class, what the labels come from, seconds per stage, GPU memory, files."""
     table = Table("class", "points", "share", "mean score", box=None, header_style="bold")
     rows = result.summarize()["classes"]
     ordered = sorted((row for row in rows if row["points"]), key=lambda row: -row["points"])
@@ -74,6 +76,8 @@ def print_result(console: Console, result: Result, written: Sequence[Path]) -> N
     stages = "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in result.timings.items())
     if stages:
         console.print(f"seconds: {stages}", markup=False, highlight=False, soft_wrap=True)
+    if device_memory:
+        console.print(f"GPU memory in use: {device_memory / 2**20:,.0f} MiB", highlight=False)
     for path in written:
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
 

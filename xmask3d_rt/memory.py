@@ -1,7 +1,11 @@
-"""Memory of this process."""
+"""Memory of this process, and of the GPU it works on."""
 
 import resource
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def read_peak_memory() -> int:
@@ -16,3 +20,13 @@ def read_peak_memory() -> int:
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return int(line.split()[1]) * 1024
+
+
+def read_device_memory(device: "torch.device") -> int:
+    """Bytes in use on a GPU by everybody, engines included; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    import torch  # the builder's child process reads its own memory without it
+
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free

@@ -30,7 +30,7 @@ from xmask3d_rt.kernels import (
     SceneVotes,
     finish_votes,
     make_votes,
-    nearest_fill,
+    nearest_known,
     vote,
 )
 from xmask3d_rt.result import Result
@@ -122,6 +122,7 @@ class Segmenter:
         self._pipeline = pipeline
         self._text = text
         self._lock = threading.Lock()
+        self._groups_ahead = 1 if self.device.type == "cuda" else 0
 
     def run(
         self,
@@ -307,7 +308,7 @@ class Segmenter:
         used = self._list_used(seen)
         with times.measure("vote and fill"):
             coverage = votes["fused"].coverage
-            nearest = nearest_fill(points, coverage > 0)
+            nearest = nearest_known(points, coverage > 0)  # a view voted, so one is known
             voted = {head: finish_votes(votes[head], nearest) for head in HEADS}
         check_finite(finite)
         heads = {head: outcome.label.cpu().numpy() for head, outcome in voted.items()}
@@ -338,7 +339,6 @@ class Segmenter:
         arrived by the time they are needed, and the queue never runs dry.
         """
         most = max(1, min(self._pipeline.group_views, GROUP_ENTRIES // len(points)))
-        ahead = 1 if self.device.type == "cuda" else 0
         names = (view.name or str(i) for i, view in enumerate(views))
         selected: deque[ViewGroup] = deque()
 
@@ -350,7 +350,7 @@ class Segmenter:
             with times.measure("project"):
                 cameras = [CameraView.upload(view, self.device) for view in prepared]
                 selected.append(self._pipeline.select(points, cameras, self.config.view.min_points))
-            if len(selected) > ahead:
+            if len(selected) > self._groups_ahead:
                 yield from label(selected.popleft())
         for group in selected:
             yield from label(group)

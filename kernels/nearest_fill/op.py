@@ -103,6 +103,7 @@ def _nearest_fill_fake(points: torch.Tensor, known: torch.Tensor) -> torch.Tenso
     return points.new_empty((points.shape[0],), dtype=torch.int64)
 
 
+# `nearest_fill` without its checks, the last of which waits for a GPU.
 nearest_known = define_op(
     "nearest_fill(Tensor points, Tensor known) -> Tensor",
     reference=nearest_fill_reference,

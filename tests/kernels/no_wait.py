@@ -32,9 +32,14 @@ class WaitError(Exception):
 
 
 @contextmanager
-def no_wait() -> Iterator[None]:
-    """Raises `WaitError` at every operation in the block that would wait for a GPU."""
-    with patch.object(Tensor, "tolist", refuse_tolist), NoWait():
+def no_wait(enter: bool = True) -> Iterator[None]:
+    """Raises `WaitError` at every operation in the block that would wait for a GPU.
+
+    Args:
+        enter: the project's own operators count with what they call; False takes them as they
+            are, where it is their CPU form that would wait.
+    """
+    with patch.object(Tensor, "tolist", refuse_tolist), NoWait(enter):
         yield
 
 
@@ -43,7 +48,11 @@ def refuse_tolist(tensor: Tensor) -> list:
 
 
 class NoWait(TorchDispatchMode):
-    """See `no_wait`; the project's own operators are entered: what they call counts, too."""
+    """See `no_wait`."""
+
+    def __init__(self, enter: bool) -> None:
+        super().__init__()
+        self.enter = enter
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -55,7 +64,7 @@ class NoWait(TorchDispatchMode):
         device = kwargs.get("device")
         if name == "aten::_to_copy" and device is not None and device != args[0].device:
             raise WaitError(f"{name} to {device}")
-        if func.namespace == "xmask3d":
+        if func.namespace == "xmask3d" and self.enter:
             with self:
                 return func.redispatch(CPU_KERNELS, *args, **kwargs)
         return func(*args, **kwargs)
