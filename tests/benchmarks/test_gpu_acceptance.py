@@ -123,7 +123,10 @@ def test_missing_modules_are_named(env, monkeypatch):
 def test_unknown_step_and_reference_rejected(tmp_path, capsys):
     arguments = ["--out", str(tmp_path), "--preset", "tiny", "--device", "cpu"]
     assert gpu_acceptance.main([*arguments, "--again", "nothing"]) == FAILED
-    assert "no step 'nothing'; steps: machine, kernel tests, room" in capsys.readouterr().out
+    assert (
+        "no step 'nothing'; steps: machine, kernel tests, runtime tests, room"
+        in capsys.readouterr().out
+    )
     with pytest.raises(SystemExit, match=r"holds no case_A_golden\.npz"):
         gpu_acceptance.find_golden(tmp_path)
 
