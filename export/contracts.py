@@ -187,6 +187,9 @@ def _mask_clip(config: ModelConfig) -> Contract:
         namespaces=("clip",),
         sources=("xmask3d_rt.model.clip", "xmask3d_rt.model.text_encoder"),
         tolerances={"mask_embed_clip": 2e-5},
+        # in bf16 the fused head gave 95.6 % of the fp32 labels on a view of the kitchen (limit
+        # 96 %), with this one in fp32 96.5 %; it costs 0.23 s a view in place of 0.14
+        coarse_in_bf16="the fused head raises its probabilities to a power, their rounding with it",
     )
 
 

@@ -45,14 +45,15 @@ def test_thresholds_stay_in_fp32(monkeypatch):
         assert "thresholds" in found[0].reason
 
 
-def test_bf16_is_too_coarse_for_the_latent(monkeypatch):
+@pytest.mark.parametrize(("name", "why"), [("vae_encoder", "latent"), ("mask_clip", "fused head")])
+def test_bf16_is_too_coarse_for_some(monkeypatch, name, why):
     monkeypatch.setattr(choices_module, "has_bf16", lambda: True)
-    encoder = get_contract("vae_encoder", get_preset("tiny"))
+    contract = get_contract(name, get_preset("tiny"))
     for precision in ("auto", "bf16"):
-        found = list_choices(encoder, "openvino", precision, CPU)
+        found = list_choices(contract, "openvino", precision, CPU)
         assert names(found) == [("openvino", "fp32")]
-        assert "latent" in found[0].reason
-    assert names(list_choices(encoder, "onnxruntime", "fp16", CPU)) == [("onnxruntime", "fp16")]
+        assert why in found[0].reason
+    assert names(list_choices(contract, "onnxruntime", "fp16", CPU)) == [("onnxruntime", "fp16")]
 
 
 def test_asked_precision_is_kept():
