@@ -198,3 +198,21 @@ def test_bad_views_rejected(segmenter, room, cloud):
 def test_missing_engines_rejected(tmp_path):
     with pytest.raises(EngineError, match=r"has no manifest\.json; build engines"):
         Segmenter(tmp_path)
+
+
+def test_class_lists_are_prepared_once(segmenter, room, cloud, monkeypatch):
+    prepared = []
+    make = segmenter._pipeline.make_target
+
+    def record(text_embed, text_class, is_base):
+        prepared.append(len(text_embed))
+        return make(text_embed, text_class, is_base)
+
+    monkeypatch.setattr(segmenter._pipeline, "make_target", record)
+    monkeypatch.setattr(segmenter, "_targets", {})
+    monkeypatch.setattr("xmask3d_rt.segmenter.KEPT_TARGETS", 2)
+    joined, apart = [["wall", "floor"], "sofa"], ["wall", ["floor", "sofa"]]
+    for classes in (joined, apart, joined, ["sofa", "bed", "lamp", "tv"], apart):
+        found = segmenter.run(cloud, classes, room.views[:1])
+        assert found.labels.max() < len(classes)
+    assert prepared == [3, 3, 4, 3]  # same names, other classes; the list unused longest went

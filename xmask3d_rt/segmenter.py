@@ -55,6 +55,7 @@ Progress = Callable[[int, int], None]
 Observer = Callable[[str, ProjectedView, PointLabels], None]
 HEADS = ("fused", "2d", "3d")
 NO_VIEWS = "none"
+KEPT_TARGETS = 8  # class lists; 3 MB each for 200 classes
 GROUP_ENTRIES = 1 << 22  # views x points selected at once; about 70 bytes of a GPU for each
 
 
@@ -122,6 +123,7 @@ class Segmenter:
         self._pipeline = pipeline
         self._text = text
         self._lock = threading.Lock()
+        self._targets: dict[tuple[tuple[str, ...], ...], TextTarget] = {}
         self._groups_ahead = 1 if self.device.type == "cuda" else 0
 
     def run(
@@ -255,11 +257,18 @@ class Segmenter:
             torch.cuda.synchronize(self.device)
 
     def _embed_classes(self, classes: ClassList) -> TextTarget:
-        return self._pipeline.make_target(
-            self._text.embed(classes.flat_names),
-            torch.from_numpy(classes.name_class).to(self.device),
-            torch.from_numpy(split_base_novel(classes, self.config.split)).to(self.device),
-        )
+        """What labelling needs of a class list; the last few lists are kept."""
+        target = self._targets.pop(classes.names, None)
+        if target is None:
+            target = self._pipeline.make_target(
+                self._text.embed(classes.flat_names),
+                torch.from_numpy(classes.name_class).to(self.device),
+                torch.from_numpy(split_base_novel(classes, self.config.split)).to(self.device),
+            )
+        self._targets[classes.names] = target  # the newest last
+        if len(self._targets) > KEPT_TARGETS:
+            del self._targets[next(iter(self._targets))]
+        return target
 
     def _run_cloud(
         self, cloud: PointCloud, classes: ClassList, target: TextTarget, times: StageTimes
