@@ -41,12 +41,7 @@ class ModulePipeline(ViewPipeline):
         self._model = model
 
     def encode_voxels(
-        self,
-        points: Tensor,
-        rgb: Tensor,
-        voxels: ViewVoxels,
-        parts: Sequence[ViewPart],
-        trace: Trace | None,
+        self, rgb: Tensor, voxels: ViewVoxels, parts: Sequence[ViewPart], trace: Trace | None
     ) -> VoxelFeatures:
         """The module's sparse nets; see `ViewPipeline.encode_voxels`."""
         colors = voxel_colors(rgb, voxels)
@@ -60,7 +55,6 @@ class ModulePipeline(ViewPipeline):
 
     def compute_masks(
         self,
-        points: Tensor,
         rgb: Tensor,
         group: ViewGroup,
         voxels: ViewVoxels,

@@ -55,12 +55,7 @@ class EnginePipeline(ViewPipeline):
             self.group_views = max(GPU_GROUP, self._features.max_batch)
 
     def encode_voxels(
-        self,
-        points: Tensor,
-        rgb: Tensor,
-        voxels: ViewVoxels,
-        parts: Sequence[ViewPart],
-        trace: Trace | None,
+        self, rgb: Tensor, voxels: ViewVoxels, parts: Sequence[ViewPart], trace: Trace | None
     ) -> VoxelFeatures:
         """Run both sparse nets on the voxels of a group; see `ViewPipeline.encode_voxels`."""
         colors = voxel_colors(rgb, voxels)
@@ -84,7 +79,6 @@ class EnginePipeline(ViewPipeline):
 
     def compute_masks(
         self,
-        points: Tensor,
         rgb: Tensor,
         group: ViewGroup,
         voxels: ViewVoxels,
@@ -105,7 +99,7 @@ class EnginePipeline(ViewPipeline):
         ]
         pending = self._features.start(images[0], times, trace)
         with times.measure("sparse nets"):
-            features = self.encode_voxels(points, rgb, voxels, parts, trace)
+            features = self.encode_voxels(rgb, voxels, parts, trace)
         for batch, start in enumerate(starts):
             current = pending
             if batch + 1 < len(images):

@@ -172,19 +172,13 @@ class ViewPipeline(ABC):
 
     @abstractmethod
     def encode_voxels(
-        self,
-        points: Tensor,
-        rgb: Tensor,
-        voxels: ViewVoxels,
-        parts: Sequence[ViewPart],
-        trace: Trace | None,
+        self, rgb: Tensor, voxels: ViewVoxels, parts: Sequence[ViewPart], trace: Trace | None
     ) -> VoxelFeatures:
-        """Run the sparse nets on the voxels of a group; points [N, 3] of the scene, rgb uint8."""
+        """Run the sparse nets on the voxels of a group; `rgb` [N, 3] uint8 of the scene."""
 
     @abstractmethod
     def compute_masks(
         self,
-        points: Tensor,
         rgb: Tensor,
         group: ViewGroup,
         voxels: ViewVoxels,
@@ -274,7 +268,7 @@ class ViewPipeline(ABC):
         ]
         if not parts:
             return found
-        computed = self.compute_masks(points, rgb, group, voxels, parts, target, times, trace)
+        computed = self.compute_masks(rgb, group, voxels, parts, target, times, trace)
         for part, (features, masks) in zip(parts, computed, strict=True):
             projected, count = group.projected[part.view], found[part.view].count
             indices = voxels.indices[part.points]
@@ -294,7 +288,7 @@ class ViewPipeline(ABC):
             everything = torch.ones(1, len(points), dtype=torch.bool, device=self.device)
             pending = plan_view_voxels(points, everything, self.config.voxel_size)
             voxels = finish_view_voxels(pending, HostCopy(pending.sizes).wait())
-            features = self.encode_voxels(points, rgb, voxels, list_parts(voxels), None)
+            features = self.encode_voxels(rgb, voxels, list_parts(voxels), None)
         nothing = features.encoded.new_zeros(0, self.config.clip.embed_dim)
         with times.measure("labels"):
             uncovered = torch.full_like(features.point_to_voxel, -1, dtype=torch.int32)
