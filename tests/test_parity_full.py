@@ -1,6 +1,7 @@
-"""The full-size module and its fp32 engines against the recorded reference cases, every row.
+"""The full-size module and its engines against the recorded reference cases, every row.
 
-What `export/verify.py` does, on a model that is loaded once. The engines are kept between runs.
+What `export/verify.py` does, on a model that is loaded once. The engines are kept between runs:
+those in fp32, and what `--backend auto` makes for this processor.
 """
 
 import gc
@@ -17,12 +18,13 @@ from xmask3d_rt.export.cases import ArrayFile, read_arrays
 from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module_segmenter
 from xmask3d_rt.export.parity import compare_case, list_uncompared, relative_l2
 from xmask3d_rt.export.recording import record_case
-from xmask3d_rt.export.verify import check_scene, trace_case
+from xmask3d_rt.export.verify import check_scene, list_precisions, trace_case
 from xmask3d_rt.export.weights import SyntheticWeights
 from xmask3d_rt.model.xmask3d import XMask3D
 from xmask3d_rt.segmenter import Segmenter
 
 ENGINES = Path(__file__).parents[1] / "engines" / "b15n4-onnxruntime-fp32"
+DEFAULT_ENGINES = ENGINES.with_name("b15n4-cpu")
 CONFIG = get_preset("b15n4")
 # Only the module shows what happens inside the engines.
 INSIDE = {"noisy_latent", "cond_inputs", "cond_emb", "mask_pooled_features"}
@@ -130,3 +132,23 @@ def test_constants_of_the_diffusion_model(subject, shared):
     diffusion = subject.model.diffusion
     assert relative_l2(diffusion.uncond_inputs.numpy(), common["uncond_inputs"]) <= 5e-6
     np.testing.assert_array_equal(diffusion.noise.numpy(), common["shared_noise"])
+
+
+@pytest.fixture(scope="module")
+def default_subject(shared):
+    gc.collect()
+    pytest.importorskip("openvino")
+    build_engines(DEFAULT_ENGINES, CONFIG, SyntheticWeights(), device="cpu")
+    segmenter = Segmenter(DEFAULT_ENGINES, "cpu", threads=torch.get_num_threads())
+    return Subject(segmenter, shared / "golden")
+
+
+@pytest.mark.parametrize("name", ["A", "C"])
+def test_the_default_build_holds_the_limits_of_its_precision(default_subject, name):
+    case = default_subject.run(name)
+    precisions = list_precisions(default_subject.segmenter)
+    rows = compare_case(case.trace, case.inputs, case.golden, CONFIG.clip, precisions)
+    for row in rows:
+        print(f"{row.stage:<22}{row.metric:<20}{row.value:<12.3g}{row.limit:g}")
+    assert [row for row in rows if not row.ok] == []
+    assert {row.stage for row in rows} >= {"label_fused", "label_2d", "label_3d"}
