@@ -23,16 +23,9 @@ from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.rebuild import open_engines
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.feature_pass import ENGINES
+from xmask3d_rt.head_votes import HeadVotes
 from xmask3d_rt.host_copy import upload
-from xmask3d_rt.kernels import (
-    PointLabels,
-    ProjectedView,
-    SceneVotes,
-    finish_votes,
-    make_votes,
-    nearest_known,
-    vote,
-)
+from xmask3d_rt.kernels import PointLabels, ProjectedView
 from xmask3d_rt.result import Result
 from xmask3d_rt.scene import PointCloud, View, as_point_cloud
 from xmask3d_rt.stage_times import StageTimes
@@ -40,7 +33,6 @@ from xmask3d_rt.text_embedder import TextEmbedder
 from xmask3d_rt.view_masks import check_finite
 from xmask3d_rt.view_pipeline import (
     CameraView,
-    LabelledPoints,
     LabelledView,
     TextTarget,
     ViewGroup,
@@ -53,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 Observer = Callable[[str, ProjectedView, PointLabels], None]
-HEADS = ("fused", "2d", "3d")
 NO_VIEWS = "none"
 KEPT_TARGETS = 8  # class lists; 3 MB each for 200 classes
 GROUP_ENTRIES = 1 << 22  # views x points selected at once; about 70 bytes of a GPU for each
@@ -301,14 +292,14 @@ class Segmenter:
     ) -> Result:
         """The full pipeline on every view, one vote per view and point, nearest seen point."""
         points, colors = self._upload(cloud)
-        votes = {head: make_votes(len(cloud), target.num_classes, self.device) for head in HEADS}
+        votes = HeadVotes(len(cloud), target.num_classes, self.device)
         seen: list[tuple[str, int]] = []
         finite: list[Mapping[str, Tensor]] = []
         for name, view in self._label_views(points, colors, views, target, times):
             seen.append((name, view.count))
             if view.seen is not None:
                 with times.measure("vote and fill"):
-                    _add_votes(votes, view.seen)
+                    votes.add(view.seen.indices, view.seen.labels)
                 finite.append(view.seen.finite)
                 if observe is not None:
                     observe(name, view.projected, view.seen.labels)
@@ -316,9 +307,7 @@ class Segmenter:
                 progress(len(seen), len(views))
         used = self._list_used(seen)
         with times.measure("vote and fill"):
-            coverage = votes["fused"].coverage
-            nearest = nearest_known(points, coverage > 0)  # a view voted, so one is known
-            voted = {head: finish_votes(votes[head], nearest) for head in HEADS}
+            voted = votes.finish(points)
         check_finite(finite)
         heads = {head: outcome.label.cpu().numpy() for head, outcome in voted.items()}
         return Result(
@@ -327,7 +316,7 @@ class Segmenter:
             labels=heads["fused"],
             scores=voted["fused"].score.cpu().numpy(),
             heads=heads,
-            coverage=coverage.cpu().numpy(),
+            coverage=votes.coverage.cpu().numpy(),
             views=used,
             mode="views",
             timings=times.seconds,
@@ -386,15 +375,8 @@ class Segmenter:
         skipped = [f"{name!r} ({count})" for name, count in seen if count < least]
         if not skipped:
             return ()
-        note = f"skipped {len(skipped)} views that see fewer than {least} points: "
-        note += ", ".join(skipped)
+        note = f"skipped {len(skipped)} views that see fewer than {least} points: " + ", ".join(
+            skipped
+        )
         logger.warning("%s", note)
         return (note,)
-
-
-def _add_votes(votes: dict[str, SceneVotes], seen: LabelledPoints) -> None:
-    """One vote of each head for every point that a view labelled."""
-    labels = seen.labels
-    by_head = {"fused": labels.fused, "2d": labels.two_d, "3d": labels.three_d}
-    for head in HEADS:
-        vote(votes[head], seen.indices, by_head[head], labels.score)

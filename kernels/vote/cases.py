@@ -15,12 +15,17 @@ def compile_cases() -> list[CompileCase]:
         "coverage_ptr": "*i32",
     }
     voting = {"indices_ptr": "*i64", "labels_ptr": "*i64", "scores_ptr": "*fp32", **shared}
-    cases = [CompileCase("vote", "base", kernel.vote_kernel, voting, {"BLOCK": BLOCK})]
+    cases = [
+        CompileCase("vote", name, kernel.vote_kernel, voting, {"BLOCK": BLOCK, "SCORED": scored})
+        for name, scored in (("base", True), ("unscored", False))
+    ]
     finishing = {"nearest_ptr": "*i64", "label_ptr": "*i64", "score_ptr": "*fp32", **shared}
     for classes in (2, 19, 200):
         block_n, block_c = finish_blocks(classes)
-        constants = {"BLOCK_N": block_n, "BLOCK_C": block_c}
-        cases.append(
-            CompileCase("vote", f"c{block_c}", kernel.finish_votes_kernel, finishing, constants)
-        )
+        for suffix, scored in (("", True), (" unscored", False)):
+            constants = {"BLOCK_N": block_n, "BLOCK_C": block_c, "SCORED": scored}
+            name = f"c{block_c}{suffix}"
+            cases.append(
+                CompileCase("vote", name, kernel.finish_votes_kernel, finishing, constants)
+            )
     return cases

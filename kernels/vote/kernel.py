@@ -1,7 +1,8 @@
 """Voting: one addition per visible point, and the winning class of each scene point.
 
-counts[p, label] += 1, score_sums[p, label] += score, coverage[p] += 1 for each visible p; a
-point occurs once in a view, so the additions need no atomics and their result no order.
+counts[p, label] += 1, score_sums[p, label] += score (where scores are kept), coverage[p] += 1 for
+each visible p; a point occurs once in a view, so the additions need no atomics and their result
+no order.
 
 Source: run/infer.py of XMask3D; arg-max over votes, ties to the lowest class.
 """
@@ -20,6 +21,7 @@ def vote_kernel(
     counts_ptr,
     score_sums_ptr,
     coverage_ptr,
+    SCORED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Add the votes of one view; entries of indices below 0 are padding."""
@@ -28,13 +30,14 @@ def vote_kernel(
     point = tl.load(indices_ptr + offs, mask=offs < n, other=-1).to(tl.int64)
     mask = point >= 0
     label = tl.load(labels_ptr + offs, mask=mask, other=0).to(tl.int64)
-    score = tl.load(scores_ptr + offs, mask=mask, other=0.0).to(tl.float32)
     place = point * classes + label
     count = tl.load(counts_ptr + place, mask=mask, other=0)
-    total = tl.load(score_sums_ptr + place, mask=mask, other=0.0)
     seen = tl.load(coverage_ptr + point, mask=mask, other=0)
+    if SCORED:
+        score = tl.load(scores_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+        total = tl.load(score_sums_ptr + place, mask=mask, other=0.0)
+        tl.store(score_sums_ptr + place, total + score, mask=mask)
     tl.store(counts_ptr + place, (count + 1).to(tl.int16), mask=mask)
-    tl.store(score_sums_ptr + place, total + score, mask=mask)
     tl.store(coverage_ptr + point, seen + 1, mask=mask)
 
 
@@ -48,6 +51,7 @@ def finish_votes_kernel(
     classes,
     label_ptr,
     score_ptr,
+    SCORED: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -70,7 +74,10 @@ def finish_votes_kernel(
         index = start + tl.argmax(count, 1, tie_break_left=True)
         label = tl.where(top > best, index, label)
         best = tl.maximum(top, best)
-    won = tl.load(score_sums_ptr + point * classes + label, mask=mask, other=0.0)
-    seen = tl.load(coverage_ptr + point, mask=mask, other=1)
     tl.store(label_ptr + offs, label.to(tl.int64), mask=mask)
-    tl.store(score_ptr + offs, won / tl.maximum(seen, 1).to(tl.float32), mask=mask)
+    score = tl.zeros([BLOCK_N], dtype=tl.float32)
+    if SCORED:
+        won = tl.load(score_sums_ptr + point * classes + label, mask=mask, other=0.0)
+        seen = tl.load(coverage_ptr + point, mask=mask, other=1)
+        score = won / tl.maximum(seen, 1).to(tl.float32)
+    tl.store(score_ptr + offs, score, mask=mask)

@@ -15,7 +15,7 @@ class SceneVotes(NamedTuple):
     """Votes of the views seen so far; changed in place by `vote`."""
 
     counts: torch.Tensor  # [N, C] int16, views that gave the point this class
-    score_sums: torch.Tensor  # [N, C] float32, sum of the scores of those votes
+    score_sums: torch.Tensor  # [N, C] float32, sum of the scores of those votes; or [0, C]
     coverage: torch.Tensor  # [N] int32, views that saw the point
 
 
@@ -23,11 +23,22 @@ class VotedLabels(NamedTuple):
     """Labels of a scene."""
 
     label: torch.Tensor  # [N] int64
-    score: torch.Tensor  # [N] float32 in [0, 1]
+    score: torch.Tensor  # [N] float32 in [0, 1]; 0 where scores were not kept
 
 
-def make_votes(num_points: int, num_classes: int, device: torch.device | str = "cpu") -> SceneVotes:
+def make_votes(
+    num_points: int,
+    num_classes: int,
+    device: torch.device | str = "cpu",
+    keep_scores: bool = True,
+) -> SceneVotes:
     """No votes yet for `num_points` points and `num_classes` classes.
+
+    Args:
+        num_points: N, >= 0.
+        num_classes: C, >= 1.
+        device: where they are counted.
+        keep_scores: whether scores are summed up as well: 6 bytes per point and class, else 2.
 
     Raises:
         ValueError: a negative number of points or no classes.
@@ -39,7 +50,7 @@ def make_votes(num_points: int, num_classes: int, device: torch.device | str = "
         )
     return SceneVotes(
         torch.zeros(num_points, num_classes, dtype=torch.int16, device=device),
-        torch.zeros(num_points, num_classes, dtype=torch.float32, device=device),
+        torch.zeros(num_points * keep_scores, num_classes, dtype=torch.float32, device=device),
         torch.zeros(num_points, dtype=torch.int32, device=device),
     )
 
@@ -133,6 +144,7 @@ def _vote_triton(
             counts_ptr=counts,
             score_sums_ptr=score_sums,
             coverage_ptr=coverage,
+            SCORED=score_sums.shape[0] > 0,
             BLOCK=block,
         )
 
@@ -171,6 +183,7 @@ def _finish_votes_triton(
             classes=classes,
             label_ptr=label,
             score_ptr=score,
+            SCORED=score_sums.shape[0] > 0,
             BLOCK_N=block_n,
             BLOCK_C=block_c,
         )

@@ -40,6 +40,20 @@ def test_score_is_the_winners_sum_over_all_views_that_saw_the_point():
     assert finish(votes).score.item() == pytest.approx((0.9 + 0.5) / 3)
 
 
+def test_labels_are_the_same_without_scores():
+    torch.manual_seed(0)
+    votes, plain = make_votes(40, 5), make_votes(40, 5, keep_scores=False)
+    for _ in range(4):
+        seen = torch.randperm(40)[:25]
+        labels, scores = torch.randint(5, seen.shape), torch.rand(seen.shape)
+        for subject in (votes, plain):
+            vote(subject, seen, labels, scores)
+    nearest = torch.randint(40, (40,))
+    assert torch.equal(finish_votes(plain, nearest).label, finish_votes(votes, nearest).label)
+    assert finish_votes(plain, nearest).score.tolist() == [0] * 40
+    assert plain.score_sums.numel() == 0
+
+
 def test_padding_is_skipped():
     votes = make_votes(2, 3)
     cast(votes, [1, -1, -1], [2, 0, 1])

@@ -7,11 +7,12 @@ from xmask3d_rt.kernels import finish_votes, make_votes, vote
 from xmask3d_rt.kernels.vote.reference import finish_votes_reference, vote_reference
 
 
+@pytest.mark.parametrize("keep_scores", [True, False])
 @pytest.mark.parametrize("classes", [1, 19, 200])
 @pytest.mark.parametrize("n", [1, 31, 1009])
-def test_sizes(n, classes):
+def test_sizes(n, classes, keep_scores):
     torch.manual_seed(n)
-    votes, expected = make_votes(n, classes), make_votes(n, classes)
+    votes, expected = (make_votes(n, classes, keep_scores=keep_scores) for _ in range(2))
     for view in range(5):
         seen = torch.randperm(n)[: n // 2 + 1]
         labels = torch.randint(min(classes, 3), seen.shape)
