@@ -332,6 +332,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the acceptance; returns the exit code."""
     options = parse_arguments(arguments)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # started in the background of a shell; steps out of time are stopped by Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     # the reference cases are those of the full-size model

@@ -1,5 +1,6 @@
 """Settings of the whole suite."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.option.markexpr != "full":
         torch.set_num_threads(1)
+    # A shell starts background jobs with Ctrl-C ignored, and so would be every process that a
+    # test starts to interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
