@@ -149,6 +149,7 @@ def test_the_default_build_holds_the_limits_of_its_precision(default_subject, na
     precisions = list_precisions(default_subject.segmenter)
     rows = compare_case(case.trace, case.inputs, case.golden, CONFIG.clip, precisions)
     for row in rows:
-        print(f"{row.stage:<22}{row.metric:<20}{row.value:<12.3g}{row.limit:g}")
+        limit = "none" if row.limit is None else f"{row.limit:g}"
+        print(f"{row.stage:<22}{row.metric:<20}{row.value:<12.3g}{limit}")
     assert [row for row in rows if not row.ok] == []
     assert {row.stage for row in rows} >= {"label_fused", "label_2d", "label_3d"}
