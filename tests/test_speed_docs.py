@@ -61,6 +61,19 @@ def test_both_subjects_of_every_run_are_kept(report):
     assert min(speedups) >= 3
 
 
+def test_engines_in_fp32():
+    report = json.loads((RESULTS / "latency_b15n4_cpu_fp32.json").read_text())
+    assert set(report["components"].values()) == {"openvino fp32"}
+    ours, released = (report[p]["end_to_end"]["p50_ms"] / 1000 for p in ("engine", "baseline"))
+    text = " ".join(README.split())
+    share = f"{report['agreement']['fused']:.2%}".replace("%", " %")
+    assert (
+        f"{ours:.2f} s against {released:.2f} s, {report['speedup']:.2f} times, and {share} of the "
+        "labels"
+    ) in text
+    assert report["speedup"] >= 1.6
+
+
 @pytest.mark.parametrize(
     ("label", "op", "form", "shape"),
     [
