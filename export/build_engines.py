@@ -14,16 +14,14 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from xmask3d_rt.command_errors import one_line_errors
 from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
 from xmask3d_rt.engines.manifest import Component
-from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
 from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
 from xmask3d_rt.export.compiled import BuildOptions, default_cache_dir
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
 from xmask3d_rt.memory import read_peak_memory
 
-EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
-INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
 MIB = 2**20
 WEIGHTS_CACHE = ".weights"  # converted copies of weight files, by content hash
 
@@ -163,9 +161,9 @@ def build(
     ] = None,
 ) -> None:
     """Build engines for a preset and check each against the PyTorch module."""
-    console, err = Console(), Console(stderr=True)
+    console = Console()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    try:
+    with one_line_errors("interrupted: the engines in use are untouched; run again to go on"):
         config = get_preset(preset)
         target = out or Path("engines") / preset
         source = resolve_weights(config, weights, checkpoint, sd, clip, target)
@@ -190,13 +188,6 @@ def build(
                     cache_dir=cache_dir or default_cache_dir(),
                 ),
             )
-    except KeyboardInterrupt:
-        err.print("interrupted: the engines in use are untouched; run again to go on")
-        raise typer.Exit(EXIT_INTERRUPT) from None
-    except (*INPUT_ERRORS, ExportMismatch) as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        code = EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT
-        raise typer.Exit(code) from None
     print_result(console, result, source)
 
 

@@ -1,18 +1,10 @@
 """What the scripts of this folder share: errors become one line and an exit code."""
 
-import logging
 from typing import Any
 
-import typer
-from rich.console import Console
 from typer.core import TyperCommand
 
-from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
-
-EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
-INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
-
-logger = logging.getLogger("xmask3d_rt")
+from xmask3d_rt.command_errors import one_line_errors
 
 
 class Script(TyperCommand):
@@ -20,14 +12,5 @@ class Script(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        err = Console(stderr=True)
-        try:
+        with one_line_errors():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            err.print("interrupted")
-            raise typer.Exit(EXIT_INTERRUPT) from None
-        except (*INPUT_ERRORS, ExportMismatch) as error:
-            logger.debug("traceback", exc_info=True)
-            err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-            code = EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT
-            raise typer.Exit(code) from None

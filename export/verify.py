@@ -22,13 +22,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from xmask3d_rt.command_errors import EXIT_MISMATCH
 from xmask3d_rt.config import ModelConfig, Precision, get_preset
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.export.cases import ArrayFile, read_arrays, read_case, write_arrays
 from xmask3d_rt.export.fingerprint import read_versions
 from xmask3d_rt.export.parity import Row, compare_case, compare_scene, list_uncompared
 from xmask3d_rt.export.recording import record_case, record_scene
-from xmask3d_rt.export.script import EXIT_MISMATCH, Script
+from xmask3d_rt.export.script import Script
 from xmask3d_rt.export.tolerances import find_lowest
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.rgbd import load_rgbd

@@ -14,13 +14,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
+from xmask3d_rt.command_errors import EXIT_MISMATCH, one_line_errors
 from xmask3d_rt.version import __version__
 
-EXIT_MISMATCH = 1
-EXIT_INPUT = 2
-EXIT_INTERRUPT = 130
-INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
 # Options and help are those of a script in export/, which imports torch.
 FORWARD = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -34,16 +30,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
-        try:
+        with one_line_errors():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            err.print("interrupted")
-            raise typer.Exit(EXIT_INTERRUPT) from None
-        except (*INPUT_ERRORS, ExportMismatch) as error:
-            logger.debug("traceback", exc_info=True)
-            err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-            code = EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT
-            raise typer.Exit(code) from None
 
 
 app = typer.Typer(
