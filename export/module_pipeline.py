@@ -4,7 +4,7 @@ Selection, voxels, voting and filling are the runtime's own; everything between 
 the masks is `XMask3D.forward`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -12,19 +12,17 @@ from torch import Tensor
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.engines.base import Array
 from xmask3d_rt.engines.heads import Heads
-from xmask3d_rt.kernels import ViewVoxels
 from xmask3d_rt.model.xmask3d import ViewBatch, XMask3D
 from xmask3d_rt.segmenter import Segmenter
 from xmask3d_rt.stage_times import StageTimes, Trace
 from xmask3d_rt.text_embedder import TextEmbedder
 from xmask3d_rt.view_masks import ViewMasks
 from xmask3d_rt.view_pipeline import (
+    GroupVoxels,
     TextTarget,
     ViewGroup,
-    ViewPart,
     ViewPipeline,
     VoxelFeatures,
-    voxel_colors,
 )
 
 
@@ -40,12 +38,12 @@ class ModulePipeline(ViewPipeline):
         super().__init__(model.config, Heads(model.state_dict(), device), device)
         self._model = model
 
-    def encode_voxels(
-        self, rgb: Tensor, voxels: ViewVoxels, parts: Sequence[ViewPart], trace: Trace | None
-    ) -> VoxelFeatures:
-        """The module's sparse nets; see `ViewPipeline.encode_voxels`."""
-        colors = voxel_colors(rgb, voxels)
-        sparse = self._model.encode_voxels(voxels.level_coords[0], colors, views=len(parts))
+    def encode_voxels(self, group: GroupVoxels, trace: Trace | None) -> VoxelFeatures:
+        """The module's sparse nets on the voxels of a group."""
+        voxels = group.voxels
+        sparse = self._model.encode_voxels(
+            voxels.level_coords[0], group.colors, views=len(group.parts)
+        )
         return VoxelFeatures(
             encoded=sparse.enc_out,
             base_prob=sparse.binary_logit.sigmoid(),
@@ -55,25 +53,23 @@ class ModulePipeline(ViewPipeline):
 
     def compute_masks(
         self,
-        rgb: Tensor,
         group: ViewGroup,
-        voxels: ViewVoxels,
-        parts: Sequence[ViewPart],
+        voxels: GroupVoxels,
         target: TextTarget,
         times: StageTimes,
         trace: Trace | None,
     ) -> Iterator[tuple[VoxelFeatures, ViewMasks]]:
         """`XMask3D.forward` view by view; see `ViewPipeline.compute_masks`."""
-        colors = voxel_colors(rgb, voxels)
-        for part in parts:
-            indices = voxels.indices[part.points]
-            point_to_voxel = voxels.point_to_voxel[part.points] - part.voxels.start
-            coords = voxels.level_coords[0][part.voxels].clone()
+        found = voxels.voxels
+        for part in voxels.parts:
+            indices = found.indices[part.points]
+            point_to_voxel = found.point_to_voxel[part.points] - part.voxels.start
+            coords = found.level_coords[0][part.voxels].clone()
             coords[:, 0] = 0
             batch = ViewBatch(
                 images=group.cameras[part.view].image,
                 coords=coords,
-                colors=colors[part.voxels],
+                colors=voxels.colors[part.voxels],
                 point_to_voxel=point_to_voxel,
                 point_view=torch.zeros_like(point_to_voxel),
                 row=group.projected[part.view].row[indices].long(),

@@ -1,25 +1,23 @@
 """`ViewPipeline` on engines, folded sparse nets and kernels: what a `Segmenter` runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor
 
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.feature_pass import FeaturePass
-from xmask3d_rt.kernels import ViewVoxels, build_unet_maps_from_levels
+from xmask3d_rt.kernels import build_unet_maps_from_levels
 from xmask3d_rt.stage_times import StageTimes, Trace, record_trace
 from xmask3d_rt.view_masks import ViewMasks
 from xmask3d_rt.view_pipeline import (
+    GroupVoxels,
     TextTarget,
     ViewGroup,
-    ViewPart,
     ViewPipeline,
     VoxelFeatures,
-    voxel_colors,
 )
 
 SPARSE_NETS = ("point_encoder", "binary_head")
@@ -54,16 +52,14 @@ class EnginePipeline(ViewPipeline):
         if device.type == "cuda":
             self.group_views = max(GPU_GROUP, self._features.max_batch)
 
-    def encode_voxels(
-        self, rgb: Tensor, voxels: ViewVoxels, parts: Sequence[ViewPart], trace: Trace | None
-    ) -> VoxelFeatures:
-        """Run both sparse nets on the voxels of a group; see `ViewPipeline.encode_voxels`."""
-        colors = voxel_colors(rgb, voxels)
+    def encode_voxels(self, group: GroupVoxels, trace: Trace | None) -> VoxelFeatures:
+        """Run both sparse nets on the voxels of a group."""
+        voxels = group.voxels
         maps = build_unet_maps_from_levels(voxels.level_coords)
-        bottleneck, encoded = self._nets["point_encoder"](colors, maps)
-        _, binary = self._nets["binary_head"](colors, maps)
+        bottleneck, encoded = self._nets["point_encoder"](group.colors, maps)
+        _, binary = self._nets["binary_head"](group.colors, maps)
         base_logit = self.heads.base_logit(binary)
-        conditions = [self.heads.condition(bottleneck[part.coarse]) for part in parts]
+        conditions = [self.heads.condition(bottleneck[part.coarse]) for part in group.parts]
         features = VoxelFeatures(
             encoded=encoded,
             base_prob=base_logit.sigmoid(),
@@ -79,10 +75,8 @@ class EnginePipeline(ViewPipeline):
 
     def compute_masks(
         self,
-        rgb: Tensor,
         group: ViewGroup,
-        voxels: ViewVoxels,
-        parts: Sequence[ViewPart],
+        voxels: GroupVoxels,
         target: TextTarget,
         times: StageTimes,
         trace: Trace | None,
@@ -91,7 +85,7 @@ class EnginePipeline(ViewPipeline):
 
         On a GPU the VAE of a batch runs beside the sparse nets or the batch before it.
         """
-        most = self._features.max_batch
+        most, parts = self._features.max_batch, voxels.parts
         starts = range(0, len(parts), most)
         images = [
             torch.cat([group.cameras[part.view].image for part in parts[start : start + most]])
@@ -99,7 +93,7 @@ class EnginePipeline(ViewPipeline):
         ]
         pending = self._features.start(images[0], times, trace)
         with times.measure("sparse nets"):
-            features = self.encode_voxels(rgb, voxels, parts, trace)
+            features = self.encode_voxels(voxels, trace)
         for batch, start in enumerate(starts):
             current = pending
             if batch + 1 < len(images):

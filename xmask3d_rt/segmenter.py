@@ -266,13 +266,14 @@ class Segmenter:
     ) -> Result:
         """The 3D head on the whole cloud at once."""
         points, colors = self._upload(cloud)
-        labels = self._pipeline.label_cloud(points, colors, target, times)
+        found = self._pipeline.label_cloud(points, colors, target, times)
+        labels = found.three_d.cpu().numpy()
         return Result(
             cloud=cloud,
             classes=classes,
-            labels=labels.three_d.cpu().numpy(),
-            scores=labels.score.cpu().numpy(),
-            heads={"3d": labels.three_d.cpu().numpy()},
+            labels=labels,
+            scores=found.score.cpu().numpy(),
+            heads={"3d": labels},
             coverage=np.zeros(len(cloud), np.int32),
             views=(),
             mode="3d",

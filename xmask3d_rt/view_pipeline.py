@@ -8,6 +8,7 @@ group of views at once, so that all sizes reach the host together; nothing else 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -104,6 +105,26 @@ class ViewPart:
 
 
 @dataclass(frozen=True)
+class GroupVoxels:
+    """Voxels of a group of views.
+
+    `colors` [M, 3] in [-1, 1]: the first point of a voxel gives its colour. `parts` are the views
+    that have points, in order.
+    """
+
+    voxels: ViewVoxels
+    colors: Tensor
+    parts: Sequence[ViewPart]
+
+    @classmethod
+    def finish(cls, pending: PendingViewVoxels, sizes: HostCopy, rgb: Tensor) -> "GroupVoxels":
+        """Wait for the sizes and make the voxels; `rgb` [N, 3] uint8 of the scene's points."""
+        voxels = finish_view_voxels(pending, sizes.wait())
+        colors = rgb[voxels.indices[voxels.first_point]].to(torch.float32) / 127.5 - 1
+        return cls(voxels, colors, list_parts(voxels))
+
+
+@dataclass(frozen=True)
 class VoxelFeatures:
     """Sparse-net outputs over the voxels of one view, or of several one after the other.
 
@@ -115,6 +136,11 @@ class VoxelFeatures:
     base_prob: Tensor
     imp_condition: Tensor
     point_to_voxel: Tensor
+
+    @cached_property
+    def point_base_prob(self) -> Tensor:
+        """P(base) of each point [n], that of its voxel."""
+        return self.base_prob[self.point_to_voxel]
 
     def cut(self, part: ViewPart, row: int) -> "VoxelFeatures":
         """Those of one view, the `row`-th of the condition."""
@@ -171,23 +197,19 @@ class ViewPipeline(ABC):
         self.engines: Mapping[str, Engine] = {}
 
     @abstractmethod
-    def encode_voxels(
-        self, rgb: Tensor, voxels: ViewVoxels, parts: Sequence[ViewPart], trace: Trace | None
-    ) -> VoxelFeatures:
-        """Run the sparse nets on the voxels of a group; `rgb` [N, 3] uint8 of the scene."""
+    def encode_voxels(self, group: GroupVoxels, trace: Trace | None) -> VoxelFeatures:
+        """Run the sparse nets on the voxels of a group."""
 
     @abstractmethod
     def compute_masks(
         self,
-        rgb: Tensor,
         group: ViewGroup,
-        voxels: ViewVoxels,
-        parts: Sequence[ViewPart],
+        voxels: GroupVoxels,
         target: TextTarget,
         times: StageTimes,
         trace: Trace | None,
     ) -> Iterator[tuple[VoxelFeatures, ViewMasks]]:
-        """Features and masks (B = 1) of the views in `parts`, in order, at least one."""
+        """Features and masks (B = 1) of the views that have points, in order, at least one."""
 
     def make_target(self, text_embed: Tensor, text_class: Tensor, is_base: Tensor) -> TextTarget:
         """Fold names [T, E], their classes [T] and the gate [C] into what labelling needs."""
@@ -260,18 +282,17 @@ class ViewPipeline(ABC):
             EngineError: an engine failed, or (on a CPU) returned values that are not finite.
         """
         with times.measure("project"):
-            voxels = finish_view_voxels(group.pending, group.sizes.wait())
-        parts = list_parts(voxels)
+            chosen = GroupVoxels.finish(group.pending, group.sizes, rgb)
         found = [
             LabelledView(projected, count)
-            for projected, count in zip(group.projected, voxels.visible_counts, strict=True)
+            for projected, count in zip(group.projected, chosen.voxels.visible_counts, strict=True)
         ]
-        if not parts:
+        if not chosen.parts:
             return found
-        computed = self.compute_masks(rgb, group, voxels, parts, target, times, trace)
-        for part, (features, masks) in zip(parts, computed, strict=True):
+        computed = self.compute_masks(group, chosen, target, times, trace)
+        for part, (features, masks) in zip(chosen.parts, computed, strict=True):
             projected, count = group.projected[part.view], found[part.view].count
-            indices = voxels.indices[part.points]
+            indices = chosen.voxels.indices[part.points]
             with times.measure("labels"):
                 labels = self._label_masks(
                     points[indices], projected, indices, features, masks, target, trace
@@ -287,8 +308,8 @@ class ViewPipeline(ABC):
         with times.measure("sparse nets"):
             everything = torch.ones(1, len(points), dtype=torch.bool, device=self.device)
             pending = plan_view_voxels(points, everything, self.config.voxel_size)
-            voxels = finish_view_voxels(pending, HostCopy(pending.sizes).wait())
-            features = self.encode_voxels(rgb, voxels, list_parts(voxels), None)
+            voxels = GroupVoxels.finish(pending, HostCopy(pending.sizes), rgb)
+            features = self.encode_voxels(voxels, None)
         nothing = features.encoded.new_zeros(0, self.config.clip.embed_dim)
         with times.measure("labels"):
             uncovered = torch.full_like(features.point_to_voxel, -1, dtype=torch.int32)
@@ -319,7 +340,7 @@ class ViewPipeline(ABC):
             self.config.view.mask_shape,
             projected.row[indices],
             projected.col[indices],
-            base_prob=voxels.base_prob[voxels.point_to_voxel],
+            base_prob=voxels.point_base_prob,
             class_logits=class_logits,
             is_base=target.is_base,
             binary_threshold=self.config.binary_threshold,
@@ -348,20 +369,10 @@ class ViewPipeline(ABC):
             point_query=point_query,
             mask_embed=mask_embed,
             mask_embed_clip=mask_embed_clip,
-            base_prob=voxels.base_prob[voxels.point_to_voxel],
+            base_prob=voxels.point_base_prob,
             points=points,
             tables=target.tables,
         )
-
-
-def voxel_colors(rgb: Tensor, voxels: ViewVoxels) -> Tensor:
-    """Colours [M, 3] in [-1, 1] of voxels: the first point of a voxel gives its colour.
-
-    Args:
-        rgb: of the scene's points [N, 3] uint8.
-        voxels: of a group of views.
-    """
-    return rgb[voxels.indices[voxels.first_point]].to(torch.float32) / 127.5 - 1
 
 
 def list_parts(voxels: ViewVoxels) -> list[ViewPart]:
