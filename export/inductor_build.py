@@ -20,16 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from xmask3d_rt.config import Precision
-from xmask3d_rt.engines.base import Signature
+from xmask3d_rt.engines.base import PRECISION_DTYPES, Signature
 from xmask3d_rt.engines.inductor import LIBRARY, describe_target
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
-
-DTYPES = {
-    Precision.FP32: torch.float32,
-    Precision.FP16: torch.float16,
-    Precision.BF16: torch.bfloat16,
-}
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ def build_inductor(
     started = time.perf_counter()
     target = describe_target(device)
     if precision is not Precision.FP32:
-        module = Cast(module, DTYPES[precision])
+        module = Cast(module, PRECISION_DTYPES[precision])
     module = module.to(device)
     examples = tuple(x.to(device) for x in inputs)
     output.parent.mkdir(parents=True, exist_ok=True)

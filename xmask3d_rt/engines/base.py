@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from xmask3d_rt.config import Precision
 from xmask3d_rt.errors import EngineError
 
 Array = np.ndarray | torch.Tensor
@@ -28,6 +29,12 @@ DTYPES: dict[str, torch.dtype] = {
     "int32": torch.int32,
     "uint8": torch.uint8,
     "bool": torch.bool,
+}
+
+PRECISION_DTYPES = {
+    Precision.FP32: torch.float32,
+    Precision.FP16: torch.float16,
+    Precision.BF16: torch.bfloat16,
 }
 
 

@@ -14,15 +14,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.base import PRECISION_DTYPES
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.kernels import Epilogue, KernelMap, UNetMaps, sparse_conv
 
 LEVELS = 4
-_DTYPES = {
-    Precision.FP32: torch.float32,
-    Precision.FP16: torch.float16,
-    Precision.BF16: torch.bfloat16,
-}
 BATCH_NORM_EPS = 1e-5
 # Convolution → the BatchNorm behind it; blocks by pattern, the stem and strided ones by number.
 _NORM_OF = (
@@ -134,7 +130,7 @@ class FoldedSparseUNet:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise EngineError(f"sparse net: cannot read {path}: {error}; rebuild it") from error
-        return cls(tensors, device, _DTYPES[precision])
+        return cls(tensors, device, PRECISION_DTYPES[precision])
 
     def __call__(self, feats: Tensor, maps: UNetMaps) -> tuple[Tensor, Tensor]:
         """Features of the coarsest level and of the voxels themselves.
