@@ -20,7 +20,7 @@ WORKERS ?= 2
 # Waiting OpenMP threads sleep: spinning ones take the cores of the other test worker.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test kernel-table test-full lint clean
+.PHONY: demo test fuzz kernel-table test-full lint clean
 
 $(STAMP): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not full and not gpu" -n $(WORKERS)
+
+# 20,000 broken inputs for every parser; `make test` tries 200 of them.
+fuzz: $(STAMP)
+	XMASK3D_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -m fuzz -n $(WORKERS) --timeout 3600
 
 # Registers, spills and shared memory of every Triton kernel; fails where one does not fit.
 kernel-table: $(STAMP)

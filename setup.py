@@ -44,6 +44,9 @@ CORE = [
     "onnxscript>=0.5",
     "typer>=0.15",
     "rich>=13.9",
+    "pydantic>=2.9",
+    "filelock>=3.15",
+    "psutil>=5.9",
 ]
 EXTRAS = {
     "cpu": ["onnxruntime>=1.22", "openvino>=2025.2"],
