@@ -6,13 +6,13 @@ measurement), `pose/N.txt` (camera_to_world), `intrinsics.txt` (one K for all vi
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from xmask3d_rt.files import replace_folder, stage_beside
 from xmask3d_rt.scene import View
 
 JPEG_QUALITY = 95
@@ -31,6 +31,7 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileExistsError: `folder` is a file, or holds anything that is no part of an RGB-D folder.
+        OSError: it cannot be written; the message names `folder`.
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():
@@ -41,14 +42,11 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
             f"will not replace {target}: it holds {foreign[0]!r}, which is no part of an RGB-D "
             "folder; give a new folder"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
-        partial = Path(temporary) / "new"
+    with stage_beside(target) as staging:
+        partial = staging / "new"
         partial.mkdir()
         yield partial
-        if target.exists():
-            os.replace(target, Path(temporary) / "old")
-        os.replace(partial, target)
+        replace_folder(partial, target)
 
 
 def write_rgbd(views: Sequence[View], folder: str | os.PathLike[str]) -> Path:
