@@ -8,7 +8,6 @@ Takes the fp32 ONNX files of an engine directory built with `--backend onnxrunti
 to `benchmarks/results/tensorrt_rtx_builds.csv`. Works on a machine without a GPU.
 """
 
-import os
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.contracts import ENGINES
 from xmask3d_rt.export.precision import convert_onnx
 from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt
+from xmask3d_rt.memory import count_cores
 
 MIB = 2**20
 
@@ -73,7 +73,7 @@ def main(
     compute_capability: Annotated[str, typer.Option(help="GPU to build for.")] = "8.9",
     precision: Annotated[Precision, typer.Option()] = Precision.FP16,
     only: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
-    threads: Annotated[int, typer.Option(min=1)] = min(4, os.cpu_count() or 1),
+    threads: Annotated[int, typer.Option(min=1)] = min(4, count_cores()),
     csv_path: Annotated[Path, typer.Option("--csv")] = RESULTS / "tensorrt_rtx_builds.csv",
 ) -> None:
     """Build engines for one GPU and keep what it took."""

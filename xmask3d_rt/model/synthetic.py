@@ -15,7 +15,6 @@ Arithmetic is float32 throughout and the same on every machine.
 """
 
 import math
-import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xmask3d_rt.memory import count_cores
 from xmask3d_rt.model.key_map import Source, build_key_map
 
 MAX_WORKERS = 4  # each holds one tensor beside the model
@@ -117,7 +117,7 @@ def fill_synthetic(model: nn.Module) -> None:
     """
     tensors = model.state_dict()
     items = [(tensors[name], source) for name, source in build_key_map(model).items()]
-    workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    workers = min(MAX_WORKERS, count_cores())
     with ThreadPoolExecutor(workers) as pool:  # NumPy draws outside the interpreter lock
         for _ in pool.map(lambda item: _fill(*item), items):
             pass
