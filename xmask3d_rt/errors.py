@@ -5,6 +5,13 @@ goes wrong with files and backends. Every message names the value, what was expe
 """
 
 
+def one_line(text: object, limit: int = 300) -> str:
+    """Foreign text as part of a message: one line, printable, of at most `limit` characters."""
+    words = " ".join(str(text).split())
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in words)
+    return shown if len(shown) <= limit else shown[: limit - 2] + " …"
+
+
 class EngineError(RuntimeError):
     """An engine cannot be built, loaded or run: missing, corrupt, wrong version, no backend."""
 
