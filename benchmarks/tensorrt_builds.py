@@ -14,11 +14,15 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # its own folder is there, not the checkout
+    from xmask3d_rt.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import torch
 import typer
 from rich.console import Console
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, its own folder is there
 
 from benchmarks.rows import RESULTS, append_rows, describe_setup
 from xmask3d_rt.config import Precision
@@ -26,6 +30,7 @@ from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.contracts import ENGINES
 from xmask3d_rt.export.precision import convert_onnx
+from xmask3d_rt.export.script import Script
 from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt
 from xmask3d_rt.memory import count_cores
 
@@ -67,7 +72,7 @@ def time_component(
     }
 
 
-@app.command()
+@app.command(cls=Script)
 def main(
     engine_dir: Annotated[Path, typer.Option(help="Engines with ONNX files.")],
     compute_capability: Annotated[str, typer.Option(help="GPU to build for.")] = "8.9",

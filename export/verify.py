@@ -16,6 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+if __name__ == "__main__":
+    from xmask3d_rt.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import numpy as np
 import torch
 import typer
