@@ -23,7 +23,7 @@ from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.rebuild import open_engines
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.feature_pass import ENGINES
-from xmask3d_rt.head_votes import HeadVotes
+from xmask3d_rt.head_votes import HEADS, HeadVotes
 from xmask3d_rt.host_copy import upload
 from xmask3d_rt.kernels import PointLabels, ProjectedView
 from xmask3d_rt.result import Result
@@ -310,12 +310,12 @@ class Segmenter:
         with times.measure("vote and fill"):
             voted = votes.finish(points)
         check_finite(finite)
-        heads = {head: outcome.label.cpu().numpy() for head, outcome in voted.items()}
+        heads = dict(zip(HEADS, voted.label.cpu().numpy(), strict=True))
         return Result(
             cloud=cloud,
             classes=classes,
             labels=heads["fused"],
-            scores=voted["fused"].score.cpu().numpy(),
+            scores=voted.score.cpu().numpy(),
             heads=heads,
             coverage=votes.coverage.cpu().numpy(),
             views=used,
