@@ -33,9 +33,9 @@ def vote_kernel(
     place = counts_ptr + (head * points + point) * classes + label
     tl.store(place, tl.load(place, mask=mask, other=0) + 1, mask=mask)
     if head == 0:
-        place = score_sums_ptr + point * classes + label
+        total = score_sums_ptr + point * classes + label
         score = tl.load(scores_ptr + offs, mask=mask, other=0.0).to(tl.float32)
-        tl.store(place, tl.load(place, mask=mask, other=0.0) + score, mask=mask)
+        tl.store(total, tl.load(total, mask=mask, other=0.0) + score, mask=mask)
         seen = tl.load(coverage_ptr + point, mask=mask, other=0)
         tl.store(coverage_ptr + point, seen + 1, mask=mask)
 
