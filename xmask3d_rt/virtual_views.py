@@ -12,6 +12,7 @@ from xmask3d_rt.scene import View
 from xmask3d_rt.view_planning import Placement, plan_views
 
 SAMPLES = 8_000  # points that coverage is counted on
+NEAR = 256.0  # metres; a cloud is planned this near to the origin, wherever it lies
 
 
 def place_views(
@@ -49,6 +50,8 @@ def place_views(
         TypeError: colours that are not uint8.
     """
     xyz = _check_cloud(points, rgb)
+    origin = np.round(xyz.mean(axis=0) / NEAR) * NEAR  # 0 for most clouds
+    xyz -= origin
     if count < 1:
         raise ValueError(f"place_views: count must be >= 1, got {count}")
     if len(size) != 2 or min(size) < 8:
@@ -66,7 +69,7 @@ def place_views(
         rng,
         (tangent * size[0] / size[1], tangent),
     )
-    poses = [_pose(placement, world_to_level) for placement in placements]
+    poses = [_pose(placement, world_to_level, origin) for placement in placements]
     return render_views(points, rgb, poses, size, view_intrinsics(size, fov))
 
 
@@ -122,14 +125,14 @@ def level_rotation(up: np.ndarray) -> np.ndarray:
     return np.stack([x, np.cross(up, x), up])
 
 
-def _pose(placement: Placement, world_to_level: np.ndarray) -> np.ndarray:
-    """camera_to_world [4, 4] of a camera given in the level frame."""
+def _pose(placement: Placement, world_to_level: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """camera_to_world [4, 4] of a camera given in the level frame around `origin` [3]."""
     forward = placement.forward
     right = np.array([np.sin(placement.yaw), -np.cos(placement.yaw), 0.0])
     axes = np.stack([right, np.cross(forward, right), forward], axis=1)  # level frame
     camera_to_world = np.eye(4)
     camera_to_world[:3, :3] = world_to_level.T @ axes
-    camera_to_world[:3, 3] = world_to_level.T @ placement.position
+    camera_to_world[:3, 3] = world_to_level.T @ placement.position + origin
     return camera_to_world
 
 
