@@ -23,6 +23,7 @@ def place_views(
     seed: int = 0,
     size: tuple[int, int] = (480, 640),
     fov: float = 65.0,
+    device: torch.device | None = None,
 ) -> list[View]:
     """Place cameras inside a scene by what they see, and render them.
 
@@ -31,14 +32,14 @@ def place_views(
     before it do not show. A scan too small to stand in is seen from around it.
 
     Args:
-        points: positions in metres, [N, 3]: an array, or a tensor on any device (rendered
-            there).
+        points: positions in metres, [N, 3]: an array, or a tensor on any device.
         rgb: colours [N, 3] uint8.
         up: direction away from the floor [3]; None estimates it.
         count: number of views, >= 1.
         seed: decides what is left open; equal seeds, equal views.
         size: (rows, columns) of the images.
         fov: horizontal field of view in degrees, 20 to 120.
+        device: where views are rendered; None is where the points are.
 
     Returns:
         Views with image, depth in metres, intrinsics and camera_to_world; pixels that see no
@@ -70,7 +71,7 @@ def place_views(
         (tangent * size[0] / size[1], tangent),
     )
     poses = [_pose(placement, world_to_level, origin) for placement in placements]
-    return render_views(points, rgb, poses, size, view_intrinsics(size, fov))
+    return render_views(points, rgb, poses, size, view_intrinsics(size, fov), device)
 
 
 def render_views(
@@ -79,17 +80,19 @@ def render_views(
     poses: list[np.ndarray],
     size: tuple[int, int],
     intrinsics: np.ndarray,
+    device: torch.device | None = None,
 ) -> list[View]:
     """Render a cloud from given cameras.
 
     Args:
-        points: positions [N, 3]; a tensor is rendered on its device.
+        points: positions [N, 3].
         rgb: colours [N, 3] uint8.
         poses: camera_to_world [4, 4] of every view.
         size: (rows, columns).
         intrinsics: K [3, 3] px of all views.
+        device: where to render; None is where the points are.
     """
-    cloud = _as_tensor(points, "points")
+    cloud = _as_tensor(points, "points").to(device)
     cloud = cloud if cloud.is_floating_point() else cloud.double()
     colors = _as_tensor(rgb, "rgb").to(cloud.device)
     camera = torch.as_tensor(intrinsics, device=cloud.device)
