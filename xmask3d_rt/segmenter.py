@@ -23,7 +23,7 @@ from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.rebuild import open_engines
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.feature_pass import ENGINES
-from xmask3d_rt.head_votes import HeadVotes
+from xmask3d_rt.head_votes import HEADS, HeadVotes
 from xmask3d_rt.host_copy import upload
 from xmask3d_rt.kernels import PointLabels, ProjectedView
 from xmask3d_rt.result import Result
@@ -204,8 +204,9 @@ class Segmenter:
             return [], "3d"
         if views is not None:
             return list_views(views), "views"
-        xyz, colors = self._upload(cloud)
-        return place_views(xyz, colors, up=up, count=count), "virtual"
+        colors = cloud.require_rgb()
+        placed = place_views(cloud.xyz, colors, up=up, count=count, device=self.device)
+        return placed, "virtual"
 
     def trace_view(self, points: Any, classes: Any, view: View) -> dict[str, np.ndarray]:
         """Every intermediate of one view by name, as parity checks compare them.
@@ -253,8 +254,8 @@ class Segmenter:
         if target is None:
             target = self._pipeline.make_target(
                 self._text.embed(classes.flat_names),
-                torch.from_numpy(classes.name_class).to(self.device),
-                torch.from_numpy(split_base_novel(classes, self.config.split)).to(self.device),
+                torch.from_numpy(classes.name_class),
+                torch.from_numpy(split_base_novel(classes, self.config.split)),
             )
         self._targets[classes.names] = target  # the newest last
         if len(self._targets) > KEPT_TARGETS:
@@ -310,12 +311,12 @@ class Segmenter:
         with times.measure("vote and fill"):
             voted = votes.finish(points)
         check_finite(finite)
-        heads = {head: outcome.label.cpu().numpy() for head, outcome in voted.items()}
+        heads = dict(zip(HEADS, voted.label.cpu().numpy(), strict=True))
         return Result(
             cloud=cloud,
             classes=classes,
             labels=heads["fused"],
-            scores=voted["fused"].score.cpu().numpy(),
+            scores=voted.score.cpu().numpy(),
             heads=heads,
             coverage=votes.coverage.cpu().numpy(),
             views=used,

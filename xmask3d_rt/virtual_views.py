@@ -12,6 +12,7 @@ from xmask3d_rt.scene import View
 from xmask3d_rt.view_planning import Placement, plan_views
 
 SAMPLES = 8_000  # points that coverage is counted on
+NEAR = 256.0  # metres; a cloud is planned this near to the origin, wherever it lies
 
 
 def place_views(
@@ -22,6 +23,7 @@ def place_views(
     seed: int = 0,
     size: tuple[int, int] = (480, 640),
     fov: float = 65.0,
+    device: torch.device | None = None,
 ) -> list[View]:
     """Place cameras inside a scene by what they see, and render them.
 
@@ -30,14 +32,14 @@ def place_views(
     before it do not show. A scan too small to stand in is seen from around it.
 
     Args:
-        points: positions in metres, [N, 3]: an array, or a tensor on any device (rendered
-            there).
+        points: positions in metres, [N, 3]: an array, or a tensor on any device.
         rgb: colours [N, 3] uint8.
         up: direction away from the floor [3]; None estimates it.
         count: number of views, >= 1.
         seed: decides what is left open; equal seeds, equal views.
         size: (rows, columns) of the images.
         fov: horizontal field of view in degrees, 20 to 120.
+        device: where views are rendered; None is where the points are.
 
     Returns:
         Views with image, depth in metres, intrinsics and camera_to_world; pixels that see no
@@ -49,6 +51,8 @@ def place_views(
         TypeError: colours that are not uint8.
     """
     xyz = _check_cloud(points, rgb)
+    origin = np.round(xyz.mean(axis=0) / NEAR) * NEAR  # 0 for most clouds
+    xyz -= origin
     if count < 1:
         raise ValueError(f"place_views: count must be >= 1, got {count}")
     if len(size) != 2 or min(size) < 8:
@@ -66,8 +70,8 @@ def place_views(
         rng,
         (tangent * size[0] / size[1], tangent),
     )
-    poses = [_pose(placement, world_to_level) for placement in placements]
-    return render_views(points, rgb, poses, size, view_intrinsics(size, fov))
+    poses = [_pose(placement, world_to_level, origin) for placement in placements]
+    return render_views(points, rgb, poses, size, view_intrinsics(size, fov), device)
 
 
 def render_views(
@@ -76,17 +80,19 @@ def render_views(
     poses: list[np.ndarray],
     size: tuple[int, int],
     intrinsics: np.ndarray,
+    device: torch.device | None = None,
 ) -> list[View]:
     """Render a cloud from given cameras.
 
     Args:
-        points: positions [N, 3]; a tensor is rendered on its device.
+        points: positions [N, 3].
         rgb: colours [N, 3] uint8.
         poses: camera_to_world [4, 4] of every view.
         size: (rows, columns).
         intrinsics: K [3, 3] px of all views.
+        device: where to render; None is where the points are.
     """
-    cloud = _as_tensor(points, "points")
+    cloud = _as_tensor(points, "points").to(device)
     cloud = cloud if cloud.is_floating_point() else cloud.double()
     colors = _as_tensor(rgb, "rgb").to(cloud.device)
     camera = torch.as_tensor(intrinsics, device=cloud.device)
@@ -122,14 +128,14 @@ def level_rotation(up: np.ndarray) -> np.ndarray:
     return np.stack([x, np.cross(up, x), up])
 
 
-def _pose(placement: Placement, world_to_level: np.ndarray) -> np.ndarray:
-    """camera_to_world [4, 4] of a camera given in the level frame."""
+def _pose(placement: Placement, world_to_level: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """camera_to_world [4, 4] of a camera given in the level frame around `origin` [3]."""
     forward = placement.forward
     right = np.array([np.sin(placement.yaw), -np.cos(placement.yaw), 0.0])
     axes = np.stack([right, np.cross(forward, right), forward], axis=1)  # level frame
     camera_to_world = np.eye(4)
     camera_to_world[:3, :3] = world_to_level.T @ axes
-    camera_to_world[:3, 3] = world_to_level.T @ placement.position
+    camera_to_world[:3, 3] = world_to_level.T @ placement.position + origin
     return camera_to_world
 
 
