@@ -159,11 +159,11 @@ def _decode_binary(body: bytes, fields: list[PcdField], total: int) -> list[np.n
 def _decode_compressed(body: bytes, fields: list[PcdField], total: int) -> list[np.ndarray]:
     """Fields one after the other, each of all points, packed by LZF."""
     packed, unpacked = (int.from_bytes(body[i : i + 4], "little") for i in (0, 4))
-    size = total * sum(field.size for field in fields)
-    if len(body) < 8 + packed or unpacked != size or unpacked > MAX_LZF_RATIO * packed:
+    size = sum(field.size for field in fields)
+    if len(body) < 8 + packed or unpacked != total * size or unpacked > MAX_LZF_RATIO * packed:
         raise ValueError(
-            f"its header says {size} bytes of points, its data {packed} bytes that unpack to "
-            f"{unpacked}, and the file holds {max(len(body) - 8, 0)}"
+            f"its header says {total} points of {size} bytes, its data {packed} bytes that unpack "
+            f"to {unpacked}, and the file holds {max(len(body) - 8, 0)}"
         )
     plain = unpack_lzf(body[8 : 8 + packed], unpacked)
     columns, start = [], 0

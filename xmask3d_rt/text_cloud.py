@@ -91,8 +91,14 @@ def _split_lines(text: str) -> tuple[list[str], list[str]]:
         if line and line[0] in "#/":
             comments.append(line.lstrip("#/ "))
         elif line:
-            lines.append(line.partition("#")[0].rstrip() if line[0] in "+-.0123456789" else line)
+            lines.append(_cut_comment(line) if "#" in line else line)
     return comments, lines
+
+
+def _cut_comment(line: str) -> str:
+    """A row without the comment behind it; a heading may have # in its names."""
+    plain = WINDOWS_NAN.sub("nan", line)
+    return plain.partition("#")[0].rstrip() if line[0] in "+-.0123456789" else line
 
 
 def _split_leading(lines: list[str]) -> tuple[list[str], list[str]]:
@@ -152,13 +158,13 @@ def _find_layout(rows: list[str], headings: list[str]) -> Layout:
     for delimiter in (";", "\t", ","):
         if delimiter not in row:
             continue
-        if delimiter == "\t" and not any("\t\t" in row for row in rows):
-            continue  # as any white space
         fields = [field.strip() for field in row.split(delimiter)]
+        headed = any(len(line.split(delimiter)) == len(fields) for line in headings)
+        if delimiter == "\t" and not headed:
+            continue  # as any white space
         if delimiter == "," and _has_decimal_commas(row):
             return Layout(None, True, quotes)
         comma = delimiter != "," and any("," in row for row in rows)
-        headed = any(len(line.split(delimiter)) == len(fields) for line in headings)
         mixed = not headed and any(re.search(r"\s", field) for field in fields)
         if (mixed and comma) or (delimiter == "," and any(map(_has_split_digits, rows[:100]))):
             raise ValueError(
@@ -202,11 +208,12 @@ def _find_heading(
     """
     for line in reversed([*comments, *leading]):
         names = _split_heading(line, layout, width)
-        named = NamedTable(names, ()).find_used()[:3]
-        if named and len(names) == width:
+        used = NamedTable(names, ()).find_used()
+        # A comment may just speak of x, y and z; a heading begins with them or names colours.
+        is_heading = used and (line in leading or used[:3] == (0, 1, 2) or len(used) > 3)
+        if is_heading and len(names) == width:
             return names
-        # A comment may speak of x, y and z; one that begins with them is a heading.
-        if named and (line in leading or sorted(named) == [0, 1, 2]):
+        if is_heading:
             raise ValueError(
                 f"its heading names {len(names)} columns ({list_names(names)}), its rows have "
                 f"{width}"
