@@ -428,6 +428,11 @@ def test_errors_name_the_file_once_in_one_line(tmp_path):
     np.save(tmp_path / "a.npy", np.array(["a\nb"]))
     np.save(tmp_path / "c.npy", np.zeros((3, 3), complex))
     (tmp_path / "d.txt").write_bytes(b"1 2 3\n4 5 \x1b[31m\n")
+    (tmp_path / "e\x1b.txt").write_text("1 2\n")
+    for name in ("e\x1b.txt", "e\x1b.ply"):
+        with pytest.raises((ValueError, FileNotFoundError)) as caught:
+            PointCloud.load(tmp_path / name)
+        assert_clear(caught.value)
     for name in ("a.npy", "c.npy", "d.txt"):
         with pytest.raises((ValueError, TypeError)) as caught:
             PointCloud.load(tmp_path / name)

@@ -130,6 +130,7 @@ def test_ambiguous_columns_rejected(tmp_path, form, message):
         ("x y z r g", "names 5 columns .x, y, z, r, g., its rows have 6"),
         ("//X Y Z R G B Scalar field", "names 8 columns"),
         ("x x y z g b", "several columns are called x: x, x, y, z, g, b"),
+        ("a\n" * 21, "not a table of numbers: 'a'"),
         ("1.0x 2 3 4 5 6", "not a table of numbers: line 1 begins with '1.0x'"),
     ],
 )
@@ -137,6 +138,35 @@ def test_heading_that_does_not_fit_rejected(tmp_path, heading, message):
     path = write_rows(tmp_path / "a.txt", "{x} {y} {z} {r} {g} {b}", heading + "\n")
     with pytest.raises(ValueError, match=rf"a\.txt: .*{message}"):
         PointCloud.load(path)
+
+
+def test_very_wide_tables_rejected(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("x " * 4097 + "\n" + "1 " * 4097)
+    with pytest.raises(ValueError, match=r"a\.txt: it has 4097 columns, more than 4096"):
+        PointCloud.load(path)
+    np.savetxt(path, np.zeros((2, 33)))
+    with pytest.raises(ValueError, match=r"a\.txt: no heading for its 33 columns; name the"):
+        PointCloud.load(path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 10**6,
+        "(" * 10**6,
+        " " * 10**6 + "x",
+        "x " * 10**6,
+        "# x y z a\n" * 10**5,
+        "nan(" * 10**5,
+    ],
+    ids=["brackets", "parentheses", "blanks", "names", "comments", "nan"],
+)
+def test_long_lines_take_no_time(tmp_path, text):
+    path = tmp_path / "a.txt"
+    path.write_text(text + "\n1 2 3\n")
+    assert_handled(lambda: PointCloud.load(path), path)
 
 
 def test_comments_are_free_text(tmp_path):

@@ -14,7 +14,7 @@ from xmask3d_rt.errors import one_line
 NPY_HEADER = 1 << 17  # bytes; NumPy itself refuses headers of more than 10,000 characters
 # An archive that unpacks to more than both is taken for a bomb: zeros shrink a thousandfold, but
 # no array of a scene is zeros alone.
-MAX_UNPACKED = 1 << 30  # bytes
+MAX_UNPACKED = 1 << 28  # bytes
 MAX_RATIO = 200
 
 

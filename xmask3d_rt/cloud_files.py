@@ -17,6 +17,7 @@ from xmask3d_rt.text_cloud import parse_text
 
 XYZ_KEYS = ("xyz", "points", "points_xyz", "coords")
 RGB_KEYS = ("rgb", "colors", "points_rgb", "color")
+MAX_MESSAGE = 500  # characters beside the path
 SHOWN_FILES = 5  # of a folder, in a message
 
 
@@ -47,9 +48,9 @@ def read_cloud(path: Path) -> PointCloud:
     try:
         return READERS[suffix](path)
     except (ValueError, TypeError) as error:
-        if str(path) in str(error):
-            raise
-        raise type(error)(f"{path}: {one_line(error)}") from error
+        said = str(error) if str(path) in str(error) else f"{path}: {error}"
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(one_line(said, len(str(path)) + MAX_MESSAGE)) from error
 
 
 def make_cloud(
@@ -98,10 +99,11 @@ def _reject_missing(path: Path) -> None:
     )
     if path.is_dir():
         found = " or ".join(map(str, held[:SHOWN_FILES])) or f"a {', '.join(READERS)} file"
-        raise ValueError(f"{path} is a folder, not a point cloud file; pass {found}")
+        said = f"{path} is a folder, not a point cloud file; pass {found}"
+        raise ValueError(one_line(said, 1 << 14))
     close = difflib.get_close_matches(path.name.lower(), [item.name.lower() for item in held], 1)
     hint = "".join(f"; there is {item}" for item in held if [item.name.lower()] == close)
-    raise FileNotFoundError(f"no point cloud file {path}{hint}")
+    raise FileNotFoundError(one_line(f"no point cloud file {path}{hint}", 1 << 13))
 
 
 def _make_named(table: NamedTable, source: Any = None, notes: tuple[str, ...] = ()) -> PointCloud:

@@ -29,7 +29,9 @@ COLOR_NAMES: tuple[Names, ...] = tuple(
     for stem in COLOR_STEMS
     for prefix in COLOR_PREFIXES
 )
+UNITS = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
 PACKED_NAMES = (("rgb",), ("rgba",))
+MAX_COLUMNS = 4096
 DARK_16_BIT = 4096  # a table without types whose colours end below is no table of 16-bit colours
 
 
@@ -85,11 +87,14 @@ def find_columns(names: Sequence[str], wanted: Sequence[tuple[str, ...]]) -> tup
     """Indices of the first full set of names that is there; None without any.
 
     Raises:
-        ValueError: one of them is there several times.
+        ValueError: one of them is there several times, or too many columns to look at.
     """
+    if len(names) > MAX_COLUMNS:
+        raise ValueError(f"it has {len(names)} columns, more than {MAX_COLUMNS}")
     plain = [simplify_name(name) for name in names]
+    held = set(plain)
     for group in wanted:
-        if not set(group) <= set(plain):
+        if not held.issuperset(group):
             continue
         return tuple(_find_one(name, names, plain) for name in group)
     return None
@@ -97,7 +102,7 @@ def find_columns(names: Sequence[str], wanted: Sequence[tuple[str, ...]]) -> tup
 
 def simplify_name(name: str) -> str:
     """A column's name in lower case without quotes and units: `"Red" [0-255]` is red."""
-    name = re.sub(r"\[.*?\]|\(.*?\)", "", name)
+    name = UNITS.sub("", name)
     return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 

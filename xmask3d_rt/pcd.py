@@ -13,6 +13,7 @@ from xmask3d_rt.errors import one_line
 from xmask3d_rt.tables import parse_table
 
 TYPE_SIZES = {"F": (4, 8), "I": (1, 2, 4, 8), "U": (1, 2, 4, 8)}
+HEADER_LIMIT = 1 << 20  # bytes
 MAX_LZF_RATIO = 132  # two bytes of an LZF stream stand for at most 264
 
 
@@ -58,7 +59,7 @@ def _split_header(content: bytes) -> tuple[dict[str, list[str]], bytes]:
     start = 0
     content = content.removeprefix(b"\xef\xbb\xbf")
     while "DATA" not in header:
-        end = content.find(b"\n", start)
+        end = content.find(b"\n", start, HEADER_LIMIT)
         if end < 0:
             raise ValueError("no DATA line: not a PCD file")
         words = content[start:end].decode("latin-1").split()

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xmask3d_rt.columns import DARK_16_BIT, NamedTable, list_names
+from xmask3d_rt.columns import DARK_16_BIT, UNITS, NamedTable, list_names
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.tables import WINDOWS_NAN, parse_table
 
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+MAX_LEADING = 20  # lines before the points that are neither points nor comments
+MAX_COMMENTS = 1000  # looked at for a heading
+MAX_UNNAMED = 32  # columns without heading
 LONE_COUNT = re.compile(r"[0-9]{1,15}")
 HEADING_HELP = "name the columns in a first line such as 'x y z intensity r g b'"
 
@@ -56,6 +59,9 @@ def parse_text(content: bytes) -> tuple[np.ndarray, np.ndarray | None, tuple[str
     rows, notes = _drop_counts(rows)
     if not rows:
         raise ValueError("the file holds no points")
+    if len(leading) > MAX_LEADING:
+        raise ValueError(f"not a table of numbers: {one_line(leading[0], 60)!r}")
+    comments = comments[:MAX_COMMENTS]
     layout = _find_layout(rows, [*comments, *leading])
     rows = [layout.clean(row) for row in rows]
     first = rows[0].split(layout.delimiter)
@@ -225,7 +231,7 @@ def _find_heading(
 
 def _split_heading(line: str, layout: Layout, width: int) -> list[str]:
     """Names in a line, split as the rows are if that gives one for each column."""
-    line = re.sub(r"\s*(\[.*?\]|\(.*?\))", "", line)
+    line = UNITS.sub("", line)
     line = re.sub(r"^[\w ]+:\s", "", line)  # Columns: x y z
     closed = line.removesuffix(layout.delimiter or "") if layout.closed else line
     for words in (closed.split(layout.delimiter), re.split(r"[\s,;]+", line.strip(" ,;\t"))):
@@ -288,6 +294,8 @@ def _find_color_columns(table: np.ndarray) -> int:
     other columns can be colours, too.
     """
     width = table.shape[1]
+    if width > MAX_UNNAMED:
+        raise ValueError(f"no heading for its {width} columns; {HEADING_HELP}")
     fitting = [
         start for start in range(3, width - 2) if _may_be_colors(table[:, start : start + 3])
     ]
