@@ -98,6 +98,14 @@ def test_without_views_the_3d_head_labels(segmenter, cloud):
     assert (got.coverage == 0).all()
 
 
+@pytest.mark.parametrize("views", ["none", None])
+def test_what_was_done_on_reading_is_noted(segmenter, cloud, views):
+    read = dataclasses.replace(cloud, notes=("3 of 9 points are NaN or infinite: left out",))
+    got = segmenter.run(read, CLASSES, views, virtual_views=2, up=(0, 0, 1))
+    assert read.notes[0] in got.notes
+    assert len(got.notes) > 1
+
+
 def test_a_cloud_alone_gets_rendered_views(segmenter, cloud):
     got = segmenter.run(cloud, CLASSES, virtual_views=2, up=(0, 0, 1))
     assert got.mode == "virtual"

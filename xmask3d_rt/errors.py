@@ -26,3 +26,18 @@ class CheckpointError(RuntimeError):
 
 class ExportMismatch(RuntimeError):
     """An exported component disagrees with the PyTorch module it came from."""
+
+
+def one_line(text: object, limit: int = 500) -> str:
+    """What another library or a file says, fit for a message.
+
+    Line ends become spaces; other characters that a terminal would act on are escaped.
+
+    Args:
+        text: an exception, a name from a file ...
+        limit: most characters; the rest becomes "…".
+    """
+    said = " ".join(str(text).splitlines())
+    if not said.isprintable():
+        said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+    return said if len(said) <= limit else f"{said[: limit - 1]}…"

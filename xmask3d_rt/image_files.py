@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xmask3d_rt.arrays import read_array
+
 
 def read_color(path: Path) -> np.ndarray:
     """An image file as [H, W, 3] uint8 RGB.
@@ -26,7 +28,7 @@ def read_depth(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         if not path.is_file():
             raise FileNotFoundError(f"no depth file {path}")
-        return np.load(path, allow_pickle=False)
+        return read_array(path)
     with _open(path) as image:
         if image.mode not in ("I;16", "I;16B", "I;16L", "I", "F", "L"):
             raise ValueError(

@@ -31,12 +31,14 @@ class PointCloud:
     """Points in metres, their colours, and the file elements they came with.
 
     `xyz` [N, 3] float32; `rgb` [N, 3] uint8 or None; `source` the elements, comments and
-    remaining properties of the PLY file the cloud was read from, kept for saving.
+    remaining properties of the PLY file the cloud was read from, kept for saving; `notes` what
+    was done on reading, one sentence each (points left out, colours scaled, columns chosen).
     """
 
     xyz: np.ndarray  # [N, 3] float32
     rgb: np.ndarray | None = None  # [N, 3] uint8
     source: Any = field(default=None, repr=False)  # ply.PlySource
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check and convert both arrays.
@@ -72,12 +74,15 @@ class PointCloud:
             raise ValueError(
                 f"{where}: the cloud has no colours and the model needs them; pass [N, 6] "
                 "xyz + rgb (0-255), or a file with red, green and blue"
+                + "".join(f"; {note}" for note in self.notes)
             )
         return self.rgb
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "PointCloud":
-        """Read a cloud from a .ply, .npz, .npy, .pcd, .txt or .xyz file.
+        """Read a cloud from a .ply, .pcd, .npz, .npy, .txt, .xyz, .csv, .asc or .pts file.
+
+        Points with NaN or infinite values are left out, which is said in `notes`.
 
         Raises:
             FileNotFoundError: no such file.
@@ -123,7 +128,6 @@ def _check_xyz(xyz: np.ndarray, where: str) -> np.ndarray:
     """Coordinates as contiguous [N, 3] float32."""
     if len(xyz) == 0:
         raise ValueError(f"{where}: the cloud is empty; pass at least one point")
-    xyz = np.ascontiguousarray(xyz, dtype=np.float32)
     low, high = check_finite(xyz, f"{where}: xyz")
     largest = max(-low, high)
     if largest > MAX_COORDINATE:
@@ -131,6 +135,7 @@ def _check_xyz(xyz: np.ndarray, where: str) -> np.ndarray:
             f"{where}: coordinates reach {largest:.6g} m, too far from 0 for float32; subtract "
             "an offset from the points (and from the camera positions)"
         )
+    xyz = np.ascontiguousarray(xyz, dtype=np.float32)
     if high - low > WIDE_SCENE and (widest := np.ptp(xyz, axis=0).max()) > WIDE_SCENE:
         logger.warning("%s: the points span %.0f m; coordinates must be metres", where, widest)
     return xyz
@@ -143,7 +148,10 @@ def _check_rgb(rgb: np.ndarray, where: str) -> np.ndarray:
         return rgb
     low, high = check_finite(rgb, f"{where}: rgb")
     if low < 0 or high > 255:
-        raise ValueError(f"{where}: rgb must lie in 0..255, got values from {low:g} to {high:g}")
+        fix = "; divide 16-bit colours by 257" if low >= 0 and high < 1 << 16 else ""
+        raise ValueError(
+            f"{where}: rgb must lie in 0..255, got values from {low:g} to {high:g}{fix}"
+        )
     if rgb.dtype.kind == "f" and 0 < high <= 1:
         raise ValueError(
             f"{where}: rgb must lie in 0..255, but no value exceeds {high:g}; multiply by 255"

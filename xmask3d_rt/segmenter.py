@@ -279,7 +279,7 @@ class Segmenter:
             views=(),
             mode="3d",
             timings=times.seconds,
-            notes=("labelled by the 3D head alone, without views",),
+            notes=(*cloud.notes, "labelled by the 3D head alone, without views"),
         )
 
     def _run_views(
@@ -322,7 +322,7 @@ class Segmenter:
             views=used,
             mode="views",
             timings=times.seconds,
-            notes=self._describe_skipped(seen),
+            notes=(*cloud.notes, *self._describe_skipped(seen)),
         )
 
     def _label_views(
