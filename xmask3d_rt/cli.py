@@ -1,4 +1,4 @@
-"""The command line: `xmask3d build | segment | info | doctor | demo | render | verify | weights`.
+"""The command line: `xmask3d build | segment | segment-many | info | doctor | demo | render ...`.
 
 Imports that take time lie inside the commands, so that `xmask3d --help` answers at once. Exit
 codes: 0 done, 1 an export that fails verification, 2 wrong input or a missing piece (one line on
@@ -212,6 +212,30 @@ def verify(ctx: typer.Context) -> None:
     from xmask3d_rt.export.verify import app as verify_app
 
     run_app(verify_app, "xmask3d verify", ctx.args)
+
+
+@app.command("eval", context_settings=FORWARD)
+def evaluate(ctx: typer.Context) -> None:
+    """Judge engines or a checkpoint over labelled scenes: IoU, base and novel."""
+    from xmask3d_rt.evaluation.command import app as eval_app
+
+    run_app(eval_app, "xmask3d eval", ctx.args)
+
+
+@app.command(context_settings=FORWARD)
+def segment_many(ctx: typer.Context) -> None:
+    """Label many scenes, by several workers or on Ray, and go on after a stop."""
+    from xmask3d_rt.many.command import app as many_app
+
+    run_app(many_app, "xmask3d segment-many", ctx.args)
+
+
+@app.command(context_settings=FORWARD)
+def data(ctx: typer.Context) -> None:
+    """Labelled scenes: check, convert, generate rooms."""
+    from xmask3d_rt.data.command import app as data_app
+
+    run_app(data_app, "xmask3d data", ctx.args)
 
 
 @app.command()

@@ -25,13 +25,14 @@ COLOR_SUFFIXES = (".jpg", ".jpeg", ".png")
 DEPTH_SUFFIXES = (".png", ".npy", ".tif", ".tiff")
 
 
-def load_rgbd(folder: str | os.PathLike[str]) -> list[View]:
+def load_rgbd(folder: str | os.PathLike[str], intrinsics: np.ndarray | None = None) -> list[View]:
     """The views of an RGB-D folder in natural order of their names (9 before 10).
 
     Views whose pose is not finite (frames that the tracker lost) are skipped with a warning.
 
     Args:
         folder: a folder in one of the two layouts of this module.
+        intrinsics: K [3, 3] of the colour images, for folders that hold none.
 
     Returns:
         Views whose image and depth are paths, read on use.
@@ -44,7 +45,9 @@ def load_rgbd(folder: str | os.PathLike[str]) -> list[View]:
     if not root.is_dir():
         raise FileNotFoundError(f"no RGB-D folder {root}")
     colors = _list_images(root)
-    intrinsics, depth_intrinsics = _read_intrinsics(root)
+    depth_intrinsics = None
+    if intrinsics is None:
+        intrinsics, depth_intrinsics = _read_intrinsics(root)
     depth_folder = root / "depth"
     if not depth_folder.is_dir():
         logger.warning("%s has no depth/: every point in front of a camera counts as seen", root)

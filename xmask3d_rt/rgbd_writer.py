@@ -17,7 +17,10 @@ from xmask3d_rt.scene import View
 
 JPEG_QUALITY = 95
 MAX_MILLIMETRES = 65_535
-OWN_ENTRIES = {"color", "depth", "label", "pose", "intrinsics.txt", "scene.ply", "classes.txt"}
+OWN_ENTRIES = {
+    *("color", "depth", "label", "pose", "intrinsics.txt"),
+    *("scene.ply", "classes.txt", "captions.json"),
+}
 
 
 @contextlib.contextmanager
