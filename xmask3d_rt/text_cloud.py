@@ -111,7 +111,7 @@ def _split_leading(lines: list[str]) -> tuple[list[str], list[str]]:
     """Lines before the first that begins with a number, and the rest."""
     for index, line in enumerate(lines):
         plain = WINDOWS_NAN.sub("nan", line.replace('"', " ").replace("'", " "))
-        first, *others = re.split(r"[\s,;]+", plain.strip())
+        first, *others = re.split(r"[\s,;]+", plain.strip(), maxsplit=64)
         numbers = sum(map(_is_number, others)) > len(others) / 2 and len(others) > 1
         if _is_number(first) or (numbers and not first and others != _count_up(len(others))):
             return lines[:index], lines[index:]
