@@ -1,6 +1,9 @@
 """Labelling many scenes: the list, the files, restart, and errors of single scenes."""
 
+import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 from xmask3d_rt import cli
 from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.data.room import generate_room, write_room
+from xmask3d_rt.many.jobs import LOG_FILE, JobLog, Resources, open_slots, run_jobs
 from xmask3d_rt.many.segment import SceneFiles, SegmentScenes, read_scene_list
 from xmask3d_rt.many.sources import EngineSource
 from xmask3d_rt.segmenter import Segmenter
@@ -129,26 +133,42 @@ def test_views_may_be_limited_or_left_out(rooms, tiny_engines, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_and_two_ray_workers_equal_a_serial_run(
-    rooms, tiny_engines, tmp_path, monkeypatch
+@pytest.mark.parametrize("kind", ["processes", "ray"])
+def test_two_workers_one_killed_half_way_equal_a_serial_run(
+    rooms, tiny_engines, tmp_path, monkeypatch, kind
 ):
-    kinds = {"serial": (), "processes": ("--workers", 2)}
-    try:
-        import ray
-
+    """Twelve scenes, kill −9 after six: none missing, none doubled, the same labels."""
+    if kind == "ray":
+        ray = pytest.importorskip("ray")
         monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        kinds["ray"] = ("--workers", 2, "--ray", "local")
-    except ImportError:
-        ray = None
-    labels = {}
-    for kind, options in kinds.items():
-        out = tmp_path / kind
-        common = ("--classes", CLASSES, "--engine-dir", tiny_engines, "--threads", 1)
-        outcome = run(rooms, "--out", out, *common, "--suffix", ".npz", "--device", "cpu", *options)
-        assert outcome.exit_code == 0, outcome.output
-        labels[kind] = [np.load(out / f"room{i}.npz")["labels"] for i in range(3)]
-    if ray is not None:
+    listed = read_scene_list(rooms)
+    scenes = [dataclasses.replace(listed[i % 3], name=f"scene{i:02d}") for i in range(12)]
+    task = SegmentScenes(
+        EngineSource(tiny_engines, "cpu", 1), parse_classes(CLASSES), tmp_path, (".npz",)
+    )
+    killed = []
+
+    def kill_half_way(done, total):
+        assert total == 12
+        if done == 6 and not killed:
+            last = json.loads((tmp_path / LOG_FILE).read_text().splitlines()[-1])
+            killed.append(int(last["worker"].rsplit(":", 1)[1]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    address = "local" if kind == "ray" else None
+    with (
+        JobLog.open(tmp_path) as log,
+        open_slots(task, 2, address, Resources()) as slots,
+    ):
+        assert run_jobs(task.make_jobs(scenes), slots, log, progress=kill_half_way) == {}
+    if kind == "ray":
         ray.shutdown()
-    for kind in kinds:
-        for expected, found in zip(labels["serial"], labels[kind], strict=True):
-            np.testing.assert_array_equal(found, expected)
+    assert killed
+    records = [json.loads(line) for line in (tmp_path / LOG_FILE).read_text().splitlines()]
+    assert sorted(record["scene"] for record in records) == [scene.name for scene in scenes]
+    assert len({record["worker"] for record in records}) == 3
+    serial = Segmenter(tiny_engines, device="cpu", threads=1)
+    expected = [serial.run(scene.cloud, CLASSES, scene.rgbd).labels for scene in listed]
+    for i, scene in enumerate(scenes):
+        labels = np.load(tmp_path / f"{scene.name}.npz")["labels"]
+        np.testing.assert_array_equal(labels, expected[i % 3])
