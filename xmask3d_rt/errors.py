@@ -5,11 +5,19 @@ goes wrong with files and backends. Every message names the value, what was expe
 """
 
 
-def one_line(text: object, limit: int = 300) -> str:
-    """Foreign text as part of a message: one line, printable, of at most `limit` characters."""
-    words = " ".join(str(text).split())
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in words)
-    return shown if len(shown) <= limit else shown[: limit - 2] + " …"
+def one_line(text: object, limit: int = 500) -> str:
+    """What another library or a file says, fit for a message.
+
+    Runs of white space become one space; other characters that a terminal would act on are escaped.
+
+    Args:
+        text: an exception, a name from a file ...
+        limit: most characters; the rest becomes "…".
+    """
+    said = " ".join(str(text).split())
+    if not said.isprintable():
+        said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+    return said if len(said) <= limit else f"{said[: limit - 1]}…"
 
 
 class EngineError(RuntimeError):
@@ -26,18 +34,3 @@ class CheckpointError(RuntimeError):
 
 class ExportMismatch(RuntimeError):
     """An exported component disagrees with the PyTorch module it came from."""
-
-
-def one_line(text: object, limit: int = 500) -> str:
-    """What another library or a file says, fit for a message.
-
-    Line ends become spaces; other characters that a terminal would act on are escaped.
-
-    Args:
-        text: an exception, a name from a file ...
-        limit: most characters; the rest becomes "…".
-    """
-    said = " ".join(str(text).splitlines())
-    if not said.isprintable():
-        said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
-    return said if len(said) <= limit else f"{said[: limit - 1]}…"

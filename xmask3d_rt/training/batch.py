@@ -81,17 +81,17 @@ class TrainingBatch:
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """The same batch on another device; copies from pinned memory do not wait."""
-        return replace(
-            self,
-            **{
-                name: value.to(device, non_blocking=True)
-                for name, value in self.tensors().items()
-            },
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in self.tensors().items()
+        }
+        return replace(self, **moved)
 
     def pin_memory(self) -> "TrainingBatch":
         """The same batch in page-locked memory; the data loader calls it."""
-        return replace(self, **{name: value.pin_memory() for name, value in self.tensors().items()})
+        pinned: dict[str, Any] = {
+            name: value.pin_memory() for name, value in self.tensors().items()
+        }
+        return replace(self, **pinned)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name."""
@@ -145,7 +145,9 @@ def collate_samples(
         parts = [np.asarray(getattr(sample, name), np.int64) for sample in samples]
         return torch.from_numpy(np.concatenate(parts))
 
-    point_to_voxel = [s.point_to_voxel + start for s, start in zip(samples, voxels[:-1])]
+    point_to_voxel = [
+        s.point_to_voxel + start for s, start in zip(samples, voxels[:-1], strict=True)
+    ]
     counts = torch.tensor([len(sample.row) for sample in samples])
     return TrainingBatch(
         images=torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).contiguous(),
@@ -165,4 +167,4 @@ def collate_samples(
 
 
 def _hash_image(image: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).hexdigest()
+    return hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
