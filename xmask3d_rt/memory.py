@@ -30,3 +30,8 @@ def read_device_memory(device: "torch.device") -> int:
 
     free, total = torch.cuda.mem_get_info(device)
     return total - free
+
+
+def format_bytes(size: float) -> str:
+    """A number of bytes in MiB, from 1 GiB on in GiB: `12.3 MiB`, `1.50 GiB`."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
