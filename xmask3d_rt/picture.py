@@ -11,7 +11,7 @@ from xmask3d_rt.legend import BACKGROUND, INK, LegendRow, draw_rows, measure_row
 # Letters stay legible where a page shows the picture at half its size, 840 pixels wide.
 TEXT = 26  # pixels
 TITLE = 32
-PANEL = (615, 820)  # rows, columns
+PANEL = (608, 810)  # rows, columns
 GAP = 20
 
 
