@@ -134,9 +134,9 @@ def test_legend_drops_what_would_read_zero(monkeypatch):
         heads={},
         coverage=np.zeros(6000),
     )
-    assert [row.name for row in result._list_rows()] == ["wall", "chair"]
+    assert [row.name for row in result.list_rows()] == ["wall", "chair"]
     monkeypatch.setattr("xmask3d_rt.result.LEGEND_CLASSES", 1)
-    rows = result._list_rows()
+    rows = result.list_rows()
     assert [row.name for row in rows] == ["wall", "1 more"]
     assert rows[1].share == pytest.approx(1 / 6, abs=1e-3)
 
@@ -151,7 +151,7 @@ def test_png_of_many_classes_names_the_most_frequent(tmp_path):
         heads={},
         coverage=np.zeros(6000),
     )
-    assert [row.name for row in result._list_rows()][-1] == "160 more"
+    assert [row.name for row in result.list_rows()][-1] == "160 more"
     picture = Image.open(result.save(tmp_path / "out.png"))
     assert picture.height < 3000
 

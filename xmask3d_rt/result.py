@@ -269,7 +269,7 @@ class Result:
         """The cloud in its colours beside its labels, with a legend: what "….png" holds."""
         from xmask3d_rt.picture import PANEL, draw_picture
 
-        return draw_picture(self.describe(), self.draw_panels(PANEL), self._list_rows())
+        return draw_picture(self.describe(), self.draw_panels(PANEL), self.list_rows())
 
     def show(self) -> None:
         """Show the picture: in a notebook below the cell, else in the system's viewer.
@@ -377,7 +377,7 @@ class Result:
     def _save_png(self, path: Path) -> None:
         self.picture().save(path, "PNG")
 
-    def _list_rows(self) -> "list[LegendRow]":
+    def list_rows(self) -> "list[LegendRow]":
         """Rows of a legend, the most frequent class first."""
         from xmask3d_rt.legend import list_rows
 

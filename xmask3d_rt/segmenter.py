@@ -50,6 +50,7 @@ from xmask3d_rt.view_pipeline import (
 )
 from xmask3d_rt.view_reader import list_views, read_groups
 from xmask3d_rt.virtual_views import place_views
+from xmask3d_rt.weights_note import describe_synthetic
 
 logger = logging.getLogger(__name__)
 
@@ -438,12 +439,7 @@ class Segmenter:
                 f"{classes[0]!r} is the only class, so every point has it with score 1; name "
                 "further classes, or pass other=True (--other NAME), to tell it from the rest"
             )
-        if self.manifest is not None and self.manifest.weights.kind == "synthetic":
-            notes.append(
-                f"the weights of {self.manifest.root} are synthetic (made by a rule, not trained): "
-                "the labels mean nothing"
-            )
-        return tuple(notes)
+        return (*notes, *filter(None, [describe_synthetic(self.manifest)]))
 
     def _describe_skipped(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
         least = self.config.view.min_points
