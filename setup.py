@@ -79,5 +79,5 @@ setup(
     package_data={PACKAGE: ["assets/*", "assets/*/*", "py.typed"]},
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["xmask3d=xmask3d_rt.cli:main"]},
+    entry_points={"console_scripts": ["xmask3d=xmask3d_rt.__main__:main"]},
 )

@@ -14,6 +14,7 @@ import numpy as np
 from xmask3d_rt.config import ASSETS, PRESETS, ClassSplit, get_preset
 
 CLASS_LISTS = ("scannet20", "scannet200", "nyu40")
+REPR_CLASSES = 8
 GENERATED_HUES = 48
 GENERATED_TONES = ((0.75, 0.95), (0.95, 0.7), (0.45, 0.9), (0.6, 0.55))  # saturation, value
 
@@ -37,6 +38,17 @@ class ClassList:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.titles)
+
+    def __repr__(self) -> str:
+        first = ", ".join(map(repr, self.titles[:REPR_CLASSES]))
+        more = len(self) - REPR_CLASSES
+        return f"ClassList({len(self)} classes: {first}{f', {more} more' if more > 0 else ''})"
+
+    def find(self, name: str) -> int | None:
+        """Index of the class that has a name, case and white space aside; None for no class."""
+        key = _normalise(name)
+        found = (i for i, names in enumerate(self.names) if key in map(_normalise, names))
+        return next(found, None)
 
     @property
     def titles(self) -> list[str]:

@@ -64,6 +64,11 @@ class PointCloud:
     def __len__(self) -> int:
         return len(self.xyz)
 
+    def __repr__(self) -> str:
+        size = " x ".join(f"{extent:.3g}" for extent in np.ptp(self.xyz, axis=0))
+        colors = "no colours" if self.rgb is None else "colours"
+        return f"PointCloud({len(self):,} points, {size} m, {colors})"
+
     def require_rgb(self, where: str = "run") -> np.ndarray:
         """The colours [N, 3] uint8.
 
@@ -212,6 +217,10 @@ class View:
             depth_shape = self.depth.shape
         self.check_sizes(size, depth_shape)
 
+    def __repr__(self) -> str:
+        parts = [f"{kind} {_describe_image(getattr(self, kind))}" for kind in ("image", "depth")]
+        return f"View({self.name!r}, {', '.join(parts)})"
+
     @property
     def title(self) -> str:
         """How messages name the view."""
@@ -269,6 +278,13 @@ class View:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+
+def _describe_image(image: Any) -> str:
+    """A file, or the size of an array."""
+    if image is None or isinstance(image, Path):
+        return "none" if image is None else repr(str(image))
+    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 def _is_path(value: Any) -> bool:

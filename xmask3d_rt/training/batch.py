@@ -8,7 +8,7 @@ not depend on the number of workers or ranks, and an interrupted epoch goes on w
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
