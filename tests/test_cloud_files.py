@@ -165,7 +165,8 @@ def test_numpy_files(tmp_path):
     np.save(tmp_path / "a.npy", np.hstack([XYZ, RGB]))
     np.savez(tmp_path / "b.npz", points=XYZ, colors=RGB)
     np.savez(tmp_path / "c.npz", xyz=np.hstack([XYZ, RGB]))
-    for name in ("a.npy", "b.npz", "c.npz"):
+    np.savez(tmp_path / "d.npz", XYZ=XYZ, Colors=RGB, label=np.array([{}], dtype=object))
+    for name in ("a.npy", "b.npz", "c.npz", "d.npz"):
         cloud = PointCloud.load(tmp_path / name)
         np.testing.assert_array_equal(cloud.xyz, XYZ)
         np.testing.assert_array_equal(cloud.rgb, RGB)

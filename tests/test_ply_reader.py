@@ -107,6 +107,7 @@ def test_harmless_variants(tmp_path, encoding):
         header.replace(b"\n", b"\r\n") + b"end_header\r\n" + body,
         header.replace(b"\n", b"\r") + b"end_header\r" + body,
         header + b"end_header  \n" + body,
+        b"PLY" + content[3:],
         header.replace(b"element vertex", b"element Vertex") + end + body,
     ]
     if encoding.get("text"):

@@ -114,8 +114,9 @@ def test_columns_without_heading(tmp_path, suffix, form, note):
         ("{x} {y} {z} {r} {g} {b} 255", "several triples of its 7 columns"),
         ("{x} {y} {z} 0.1 0.2 0.3 0.4", "none of its 7 columns"),
         ("{x} {y} {z} {i} {i} {i} {r} {g} {b}", "several triples of its 9 columns"),
-        ("1,5,0,052,-0,7", "commas may be decimal points"),
-        ("{x} 1,5 {z};{r} {g} {b}", "commas may be decimal points"),
+        ("1,5,0,052,-0,7", "commas may belong to numbers"),
+        ("{x} 1,5 {z};{r} {g} {b}", "commas may belong to numbers"),
+        ("1,234.5 2,345.6 3,456.7", "commas may belong to numbers"),
     ],
 )
 def test_ambiguous_columns_rejected(tmp_path, form, message):
@@ -268,6 +269,9 @@ def test_colours_of_other_ranges(tmp_path):
     assert_read(path, "columns 4 to 6", "16-bit colours (up to 65535) were divided by 257")
     np.savetxt(path, np.hstack([XYZ, RGB / 255]), header="x y z r g b")
     assert_read(path, "colours from 0 to 1 were multiplied by 255")
+    np.savetxt(path, np.hstack([XYZ, RGB / 254]), header="x y z r g b")
+    with pytest.raises(ValueError, match=r"to 1\.00394, which is neither 0 to 1 nor 0 to 255"):
+        PointCloud.load(path)
     np.savetxt(path, np.hstack([XYZ, RGB + 45]), "%.4f")
     with pytest.raises(ValueError, match=r"0\.\.255, got .* to 300; divide 16-bit colours by 257"):
         PointCloud.load(path)

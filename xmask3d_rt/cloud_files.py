@@ -139,14 +139,15 @@ def _split_array(array: np.ndarray) -> PointCloud:
 
 
 def _read_npz(path: Path) -> PointCloud:
-    arrays = read_arrays(path, (*XYZ_KEYS, *RGB_KEYS))
-    xyz_key = next((key for key in XYZ_KEYS if key in arrays), None)
-    rgb_key = next((key for key in RGB_KEYS if key in arrays), None)
+    held = {name.lower(): name for name in read_arrays(path, ()).held}
+    xyz_key = next((held[key] for key in XYZ_KEYS if key in held), None)
+    rgb_key = next((held[key] for key in RGB_KEYS if key in held), None)
     if xyz_key is None:
         raise ValueError(
             f"no point coordinates: expected one of {', '.join(XYZ_KEYS)}, the file holds "
-            f"{list_names(arrays.held)}"
+            f"{list_names([*held.values()])}"
         )
+    arrays = read_arrays(path, [key for key in (xyz_key, rgb_key) if key is not None])
     if rgb_key is None:
         return _split_array(arrays[xyz_key])
     return make_cloud(arrays[xyz_key], arrays[rgb_key], typed=False)

@@ -32,6 +32,7 @@ COLOR_NAMES: tuple[Names, ...] = tuple(
 UNITS = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
 PACKED_NAMES = (("rgb",), ("rgba",))
 MAX_COLUMNS = 4096
+DARKEST = 2  # of colours up to 255; fractions that end below are 0..1 gone a little too far
 DARK_16_BIT = 4096  # a table without types whose colours end below is no table of 16-bit colours
 
 
@@ -151,6 +152,9 @@ def scale_colors(rgb: np.ndarray, typed: bool) -> tuple[np.ndarray, tuple[str, .
         rgb: as the file has them.
         typed: the file says the type of its columns. Floating point colours then count as 0..1
             where none exceeds 1; in a table without types only those that are not whole do.
+
+    Raises:
+        ValueError: colours that are neither 0..1 nor 0..255.
     """
     if rgb.dtype == np.uint8 or not rgb.size:
         return rgb, ()
@@ -158,6 +162,10 @@ def scale_colors(rgb: np.ndarray, typed: bool) -> tuple[np.ndarray, tuple[str, .
     whole = rgb.dtype.kind in "iu" or not (rgb % 1).any()
     if rgb.dtype.kind == "f" and low >= 0 and high <= 1 and (typed or not whole):
         return rgb * 255, ("colours from 0 to 1 were multiplied by 255",)
+    if not whole and 1 < high < DARKEST:
+        raise ValueError(
+            f"its colours go from {low:g} to {high:g}, which is neither 0 to 1 nor 0 to 255"
+        )
     sixteen = rgb.dtype == np.uint16 or (whole and high >= DARK_16_BIT)
     if sixteen and low >= 0 and 255 < high < 1 << 16:
         scaled = np.rint(rgb / 257).astype(np.uint8)

@@ -8,13 +8,14 @@ goes wrong with files and backends. Every message names the value, what was expe
 def one_line(text: object, limit: int = 500) -> str:
     """What another library or a file says, fit for a message.
 
-    Runs of white space become one space; other characters that a terminal would act on are escaped.
+    Line ends and tabs become spaces, and other characters that a terminal would act on are
+    escaped; blanks stay as they are, for a path may have two.
 
     Args:
         text: an exception, a name from a file ...
         limit: most characters; the rest becomes "…".
     """
-    said = " ".join(str(text).split())
+    said = " ".join(line.strip() for line in str(text).expandtabs(1).splitlines())
     if not said.isprintable():
         said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
     return said if len(said) <= limit else f"{said[: limit - 1]}…"

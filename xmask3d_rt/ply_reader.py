@@ -137,7 +137,7 @@ def _split_header(stream: BinaryIO) -> list[str]:
     """
     content = stream.read(HEADER_LIMIT)
     start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
-    first = re.match(rb"ply[ \t]*(\r\n|\n|\r)", content[start : start + 80])
+    first = re.match(rb"(?i:ply)[ \t]*(\r\n|\n|\r)", content[start : start + 80])
     if first is None:
         raise ValueError("it does not begin with a line 'ply'")
     line_end = rb"\r" if first[1] == b"\r" else rb"\r?\n"

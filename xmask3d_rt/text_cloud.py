@@ -17,6 +17,7 @@ DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 MAX_LEADING = 20  # lines before the points that are neither points nor comments
 MAX_COMMENTS = 1000  # looked at for a heading
 MAX_UNNAMED = 32  # columns without heading
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+\.\d*")
 LONE_COUNT = re.compile(r"[0-9]{1,15}")
 HEADING_HELP = "name the columns in a first line such as 'x y z intensity r g b'"
 
@@ -172,10 +173,12 @@ def _find_layout(rows: list[str], headings: list[str]) -> Layout:
             return Layout(None, True, quotes)
         comma = delimiter != "," and any("," in row for row in rows)
         mixed = not headed and any(re.search(r"\s", field) for field in fields)
-        if (mixed and comma) or (delimiter == "," and any(map(_has_split_digits, rows[:100]))):
+        grouped = delimiter == "," and any(map(THOUSANDS.fullmatch, row.split()))
+        split_digits = delimiter == "," and any(map(_has_split_digits, rows[:100]))
+        if (mixed and comma) or grouped or split_digits:
             raise ValueError(
-                f"its commas may be decimal points: {one_line(first, 60)!r}; write points, or "
-                "separate the columns by ';' alone"
+                f"its commas may belong to numbers: {one_line(first, 60)!r}; write decimal "
+                "points, or separate the columns by ';' alone"
             )
         if mixed:
             break  # two kinds of separators: x y z, r g b

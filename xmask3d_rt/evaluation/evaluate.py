@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xmask3d_rt.arrays import read_arrays
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.config import ClassSplit, ModelConfig
 from xmask3d_rt.data.collection import LabelledScene, open_collection
@@ -304,7 +305,6 @@ def _sum_counts(state: Path, scenes: list[str], classes: int) -> dict[str, Confu
     """Confusion over all scenes by head, a file at a time."""
     total = {head: Confusion(classes) for head in HEADS}
     for name in scenes:
-        with np.load(state / f"{name}.npz", allow_pickle=False) as counts:
-            for head in counts.files:
-                total[head].merge(Confusion(classes, counts[head]))
+        for head, counts in read_arrays(state / f"{name}.npz").items():
+            total[head].merge(Confusion(classes, counts))
     return total
