@@ -187,13 +187,13 @@ def test_other_content_rejected(tmp_path, content, message):
         read_cloud_file(path)
 
 
-def test_a_scan_without_colours_is_black(tmp_path):
+def test_a_scan_without_colours_is_black_and_no_number_is_no_label(tmp_path):
     path = tmp_path / "scene.pth"
-    torch.save((np.ones((2, 3), np.float32), 0, np.array([3.0, -100.0])), path)
+    torch.save((np.ones((2, 3), np.float32), 0, np.array([3.0, np.nan])), path)
     xyz, rgb, labels = read_cloud_file(path)
     assert xyz.tolist() == [[1, 1, 1]] * 2
     assert rgb.tolist() == [[0, 0, 0]] * 2
-    assert labels.tolist() == [3, -100]
+    assert labels.tolist() == [3, 255]
 
 
 def test_missing_and_damaged_files_rejected(released, tmp_path):

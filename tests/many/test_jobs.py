@@ -70,8 +70,8 @@ def test_missing_files_and_changed_jobs_are_done_again(tmp_path):
 def test_a_failing_job_is_tried_again_and_then_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         failed = run(tmp_path, make_jobs("a", "flaky", "broken", "b"), attempts=2)
-    assert failed == {"broken": "ValueError: cannot work on broken"}
-    assert "flaky: ValueError: cannot work on flaky; it is tried again" in caplog.text
+    assert failed == {"broken": "ValueError: cannot work on broken second line"}
+    assert "flaky: ValueError: cannot work on flaky second line; it is tried again" in caplog.text
     by_name = {r["scene"]: r for r in read_log(tmp_path)}
     assert by_name["broken"]["status"] == "failed"
     assert by_name["flaky"]["attempts"] == 2

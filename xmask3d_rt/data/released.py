@@ -24,6 +24,7 @@ import torch
 
 from xmask3d_rt.data.collection import SceneCollection
 from xmask3d_rt.data.labels import LABEL_SETS
+from xmask3d_rt.errors import one_line
 from xmask3d_rt.preprocess import scale_intrinsics
 from xmask3d_rt.rgbd import load_rgbd
 from xmask3d_rt.scene import PointCloud, View
@@ -98,7 +99,7 @@ class ReleasedScene:
         try:
             ids = np.loadtxt(file, dtype=np.int64, ndmin=1)
         except ValueError as error:
-            raise ValueError(f"{file}: not one integer per line: {error}") from error
+            raise ValueError(f"{file}: not one integer per line: {one_line(error)}") from error
         if ids.shape != (len(xyz),):
             raise ValueError(f"{file}: {len(ids)} labels for {len(xyz)} points")
         return ids
@@ -168,7 +169,7 @@ def read_cloud_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with torch.serialization.safe_globals(list(_ARRAY_PARTS)):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in torch's reader in any way it likes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise ValueError(
             f"{path}: damaged, or holds objects other than arrays and is not read, because it "
             f"could run code ({reason})"
@@ -189,7 +190,8 @@ def read_cloud_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"{list(xyz.shape)}, {list(rgb.shape)} and {list(labels.shape)}"
         )
     colors = np.rint((rgb.astype(np.float64) + 1) * 127.5).clip(0, 255).astype(np.uint8)
-    return xyz.astype(np.float32), colors, labels.astype(np.int64)
+    known = np.nan_to_num(labels, nan=NO_LABEL, posinf=NO_LABEL, neginf=NO_LABEL)
+    return xyz.astype(np.float32), colors, known.astype(np.int64)
 
 
 @cache
@@ -205,6 +207,8 @@ def read_caption_files(folder: Path) -> dict[str, dict[str, str]]:
             content = json.loads(path.read_text(encoding="utf-8"))
             found = {scene: {str(n): str(t) for n, t in v.items()} for scene, v in content.items()}
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"{path}: expected {{scene: {{view: caption}}}}: {error}") from error
+            raise ValueError(
+                f"{path}: expected {{scene: {{view: caption}}}}: {one_line(error)}"
+            ) from error
         captions |= found
     return captions

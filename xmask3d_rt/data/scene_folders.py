@@ -27,6 +27,7 @@ from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.data.collection import SPLITS, SceneCollection
 from xmask3d_rt.data.labels import own_label_source
 from xmask3d_rt.data.released import LABEL_FOLDERS
+from xmask3d_rt.errors import one_line
 from xmask3d_rt.rgbd import load_rgbd
 from xmask3d_rt.scene import PointCloud, View
 
@@ -154,7 +155,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: damaged safetensors file ({error}); convert again") from error
+        raise ValueError(
+            f"{path}: damaged safetensors file ({one_line(error)}); convert again"
+        ) from error
     if not {"xyz", "rgb"} <= set(tensors):
         raise ValueError(f"{path}: expected tensors xyz and rgb, got {', '.join(tensors)}")
     return tensors
@@ -169,7 +172,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content
@@ -195,4 +198,4 @@ def _read_label_lines(file: Path) -> np.ndarray:
     try:
         return np.loadtxt(file, dtype=np.int64, ndmin=1)
     except ValueError as error:
-        raise ValueError(f"{file}: not one integer per line: {error}") from error
+        raise ValueError(f"{file}: not one integer per line: {one_line(error)}") from error

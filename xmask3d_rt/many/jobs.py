@@ -24,6 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from xmask3d_rt.errors import one_line
 from xmask3d_rt.files import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -323,8 +324,7 @@ def describe_error(error: BaseException, slot: Slot) -> str:
         return f"its worker died ({type(error).__name__}), perhaps for lack of memory"
     cause = getattr(error, "cause", None)  # Ray wraps what a job raised
     named = cause if isinstance(cause, Exception) else error
-    lines = str(named).splitlines()
-    return f"{type(named).__name__}: {lines[0] if lines else ''}"
+    return f"{type(named).__name__}: {one_line(named)}"
 
 
 def _check(jobs: Sequence[Job], slots: Sequence[Slot], attempts: int) -> None:

@@ -8,6 +8,7 @@ import logging
 from concurrent.futures import Future
 from typing import Any
 
+from xmask3d_rt.errors import one_line
 from xmask3d_rt.many.jobs import OpenWorker, Resources, Slot, WorkerHands
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def _connect(ray: Any, address: str, workers: int | None, resources: Resources) 
         ray.init(address=address, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"--ray {address}: no cluster is reached ({str(error).splitlines()[0]}); start one "
+            f"--ray {address}: no cluster is reached ({one_line(error)}); start one "
             "with `ray start --head`, or give --ray local"
         ) from error
 
