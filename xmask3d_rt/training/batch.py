@@ -83,10 +83,7 @@ class TrainingBatch:
         """The same batch on another device; copies from pinned memory do not wait."""
         return replace(
             self,
-            **{
-                name: value.to(device, non_blocking=True)
-                for name, value in self.tensors().items()
-            },
+            **{name: value.to(device, non_blocking=True) for name, value in self.tensors().items()},
         )
 
     def pin_memory(self) -> "TrainingBatch":
@@ -145,7 +142,9 @@ def collate_samples(
         parts = [np.asarray(getattr(sample, name), np.int64) for sample in samples]
         return torch.from_numpy(np.concatenate(parts))
 
-    point_to_voxel = [s.point_to_voxel + start for s, start in zip(samples, voxels[:-1])]
+    point_to_voxel = [
+        s.point_to_voxel + start for s, start in zip(samples, voxels[:-1], strict=True)
+    ]
     counts = torch.tensor([len(sample.row) for sample in samples])
     return TrainingBatch(
         images=torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).contiguous(),
