@@ -172,7 +172,7 @@ def compare_step(
 
 def _compare_losses(trace: StepTrace, golden: ArrayFile) -> Iterator[Row]:
     """Each weighted loss, and their sum."""
-    got = {name: float(value) for name, value in trace.losses.values.items()}
+    got = {name: value.item() for name, value in trace.losses.values.items()}
     wanted = dict(zip(golden["loss_names"].tolist(), golden["loss_values"].tolist(), strict=True))
     differ = set(got) ^ set(wanted)
     yield Row("losses", "names differ", float(len(differ)), 0)
@@ -180,7 +180,7 @@ def _compare_losses(trace: StepTrace, golden: ArrayFile) -> Iterator[Row]:
         error = abs(got.get(name, math.nan) - want) / max(abs(want), 1e-30)
         yield Row(name, "relative error", error, LOSS_LIMIT)
     total = float(golden["total"])
-    error = abs(float(trace.losses.total) - total) / abs(total)
+    error = abs(trace.losses.total.item() - total) / abs(total)
     yield Row("total", "relative error", error, TOTAL_LIMIT)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `xmask3d build | segment | info | doctor | demo | render | verify | weights`.
+"""The command line: `xmask3d build | segment | train | render | demo | info | doctor | …`.
 
 Imports that take time lie inside the commands, so that `xmask3d --help` answers at once. Exit
 codes: 0 done, 1 an export that fails verification, 2 wrong input or a missing piece (one line on
@@ -212,6 +212,14 @@ def verify(ctx: typer.Context) -> None:
     from xmask3d_rt.export.verify import app as verify_app
 
     run_app(verify_app, "xmask3d verify", ctx.args)
+
+
+@app.command(context_settings=FORWARD)
+def train(ctx: typer.Context) -> None:
+    """Train a preset on labelled scenes."""
+    from xmask3d_rt.training.command import app as train_app
+
+    run_app(train_app, "xmask3d train", ctx.args)
 
 
 @app.command()

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
-from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
+from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch, TrainingError
 
 EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
-INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
+INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError, TrainingError)
 
 logger = logging.getLogger("xmask3d_rt")
 

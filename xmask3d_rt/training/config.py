@@ -17,6 +17,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
 )
 
 from xmask3d_rt.config import ModelConfig, Precision, get_preset
@@ -69,6 +70,12 @@ class OptimSettings(_Settings):
     precision: Literal["fp32", "bf16"] = Precision.FP32.value
     checkpointing: Literal["none", "unet", "all"] = "all"
     sync_batch_norm: bool = False
+
+    @field_validator("clip_norm", mode="before")
+    @classmethod
+    def _read_none(cls, value: Any) -> Any:
+        """The command line writes "none" for no clipping."""
+        return None if value == "none" else value
 
 
 class RunSettings(_Settings):
@@ -155,7 +162,7 @@ def make_config(preset: str, changes: Iterable[str] = ()) -> TrainingConfig:
             raise ValueError(
                 f"--set {change!r}: expected SECTION.NAME=VALUE with a section of loss, optim, run"
             )
-        values[section][name] = None if value.strip().lower() == "none" else value.strip()
+        values[section][name] = value.strip()
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
