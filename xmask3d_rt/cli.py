@@ -1,4 +1,4 @@
-"""The command line: `xmask3d build | segment | segment-many | info | doctor | demo | render ...`.
+"""The command line: `xmask3d build | segment | segment-many | train | eval | info | doctor ...`.
 
 Imports that take time lie inside the commands, so that `xmask3d --help` answers at once. Exit
 codes: 0 done, 1 an export that fails verification, 2 wrong input or a missing piece (one line on
@@ -289,6 +289,14 @@ def data(ctx: typer.Context) -> None:
     from xmask3d_rt.data.command import app as data_app
 
     run_app(data_app, "xmask3d data", ctx.args)
+
+
+@app.command(context_settings=FORWARD)
+def train(ctx: typer.Context) -> None:
+    """Train a preset on labelled scenes."""
+    from xmask3d_rt.training.command import app as train_app
+
+    run_app(train_app, "xmask3d train", ctx.args)
 
 
 @app.command()

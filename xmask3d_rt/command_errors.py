@@ -8,13 +8,19 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch, one_line
+from xmask3d_rt.errors import (
+    CheckpointError,
+    EngineError,
+    ExportMismatch,
+    TrainingError,
+    one_line,
+)
 
 EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
 MESSAGE_LIMIT = 2000  # characters; lists of missing tensors are long
 # Click's, which newer versions of typer carry inside under another name.
 USAGE_ERRORS: tuple[type[Exception], ...] = (typer.BadParameter.__mro__[1],)
-INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
+INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError, TrainingError)
 
 logger = logging.getLogger("xmask3d_rt")
 

@@ -35,3 +35,7 @@ class CheckpointError(RuntimeError):
 
 class ExportMismatch(RuntimeError):
     """An exported component disagrees with the PyTorch module it came from."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: a loss is not finite."""
