@@ -229,8 +229,8 @@ def _compare_gradients(trace: StepTrace, golden: ArrayFile) -> Iterator[Row]:
         golden["grad_names"].tolist(), golden["grad_numel"], golden["grad_first16"], strict=True
     )
     for name, size, want in recorded:
-        got = trace.gradients[name].flatten()[:ENTRIES]
-        error = relative_l2(got, want[: min(int(size), ENTRIES)])
+        first = trace.gradients[name].flatten()[:ENTRIES]
+        error = relative_l2(first, want[: min(int(size), ENTRIES)])
         entries[_part(name)] = max(entries.get(_part(name), 0.0), error)
     for part, error in entries.items():
         yield Row(part, "relative L2 of entries", error, ENTRY_LIMIT)

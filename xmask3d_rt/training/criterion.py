@@ -6,7 +6,7 @@ layer of the mask decoder.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -100,7 +100,8 @@ class Criterion:
         matches = match_heads(heads, targets, sampler, self._costs)
         names = ["", *(f"_{i}" for i in range(len(output.aux_masks)))]
         points = fuse_views(model, views, output)
-        values, selections = {}, []
+        values: dict[str, Tensor] = {}
+        selections: list[MaskSelection] = []
         for head, name, found in zip(heads, names, matches, strict=True):
             losses = self._set_losses(head, targets, found, model, sampler)
             values |= {f"{key}{name}": value for key, value in losses.items()}
@@ -204,7 +205,7 @@ class Criterion:
     ) -> dict[str, Tensor]:
         """Base or novel."""
         logits = output.sparse.binary_logit[batch.point_to_voxel]
-        ratio = model.binary_loss_func.pos_weight
+        ratio: Any = model.binary_loss_func.pos_weight
         loss = binary_loss(logits, batch.binary_label, ratio, self._average)
         return {"loss_binary": self._settings.binary * loss}
 

@@ -9,7 +9,9 @@ throw out what is needed next.
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -85,7 +87,7 @@ class FrozenOutputs:
         """What the VAE makes of a batch's images."""
         parts = []
         for key, image in zip(batch.image_keys, batch.images.split(1), strict=True):
-            found = self._recall(f"{key}-image", lambda image=image: self._encode(image))
+            found = self._recall(f"{key}-image", partial(self._encode, image))
             parts.append(ImageFeatures(**{name: t.to(image.device) for name, t in found.items()}))
         return ImageFeatures(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
@@ -95,7 +97,7 @@ class FrozenOutputs:
         for caption in captions:
             if caption not in self._captions:
                 key = hashlib.blake2b(caption.encode(), digest_size=16).hexdigest()
-                found = self._recall(f"{key}-caption", lambda text=caption: self._embed(text))
+                found = self._recall(f"{key}-caption", partial(self._embed, caption))
                 self._captions[caption] = found["embed"].to(self._step.text_embed.device)
             rows.append(self._captions[caption])
         return torch.stack(rows)
@@ -120,7 +122,12 @@ def hash_weights(step: TrainingStep) -> str:
     """Hash of everything the kept outputs depend on beside their inputs: weights and precision."""
     model = step.model
     digest = hashlib.blake2b(digest_size=8)
-    for network in (model.diffusion.vae, model.clip.token_embedding, model.clip.transformer):
+    networks: tuple[Any, ...] = (
+        model.diffusion.vae,
+        model.clip.token_embedding,
+        model.clip.transformer,
+    )
+    for network in networks:
         for name, tensor in network.state_dict().items():
             digest.update(f"{name} {tensor.dtype}".encode())
             digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -3,6 +3,8 @@
 `DistributedDataParallel` wraps it, so that the gradients of everything trained are averaged.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +41,9 @@ class TrainingStep(nn.Module):
         kept = config.optim.checkpointing
         model.set_checkpointing(unet=kept != "none", head=kept == "all")
         if self._half:  # frozen: nothing small is ever added to these weights
-            model.diffusion.unet.to(torch.bfloat16)
-            model.diffusion.vae.to(torch.bfloat16)
+            frozen: tuple[Any, ...] = (model.diffusion.unet, model.diffusion.vae)
+            for network in frozen:
+                network.to(torch.bfloat16)
         model.train()
 
     def autocast(self) -> torch.autocast:
