@@ -419,6 +419,15 @@ def test_folder_names_the_cloud_inside(tmp_path):
         as_point_cloud(str(tmp_path))
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["clouds-6074.ply", "clouds-902.npy"])
+def test_headers_that_claim_gigabytes_rejected(shared, name):
+    path = shared / "field" / "fuzz" / name
+    with pytest.raises(ValueError, match="the file holds") as caught:
+        PointCloud.load(path)
+    assert_clear(caught.value, path)
+
+
 def test_near_miss_is_named(tmp_path):
     (tmp_path / "Scene.PLY").touch()
     with pytest.raises(FileNotFoundError, match=r"file .*/scene\.ply; there is .*Scene\.PLY"):

@@ -208,6 +208,7 @@ def test_packed_colours_that_are_none_rejected(tmp_path, kind, values, message):
         load(tmp_path, make_pcd(points(("rgb", kind, values // 2 + values % 1))))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_points_without_position_or_colour_are_left_out(tmp_path, encoding):
     xyz, rgb = XYZ.copy(), RGB.astype(np.float32)

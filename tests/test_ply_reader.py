@@ -225,6 +225,7 @@ def test_broken_file_rejected(tmp_path, header, body, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("error")
 def test_numbers_beyond_a_float_are_infinite(tmp_path):
     header = HEADER.format(form="ascii", count=2, properties=XYZ)
     cloud = load(tmp_path, header.encode() + b"1 2 1e300\n1 2 3\n")

@@ -251,6 +251,7 @@ def test_empty_columns_do_not_shift_the_others(tmp_path):
     assert "1 of 9 points are NaN or infinite" in cloud.notes[-1]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("text", ["nan", "-nan", "inf", "-nan(ind)", "1.#QNAN", "-1.#IND00"])
 @pytest.mark.parametrize("heading", ["", "x y z r g b\n"])
 def test_points_without_position_are_left_out(tmp_path, text, heading):

@@ -138,7 +138,7 @@ def _fit_integers(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "f":
         return values
     limits = np.iinfo(dtype)
-    fits = (values >= limits.min) & (values <= limits.max) & (values % 1 == 0)
+    fits = (values >= limits.min) & (values <= limits.max) & (values == np.rint(values))
     return values.astype(dtype) if fits.all() else values
 
 

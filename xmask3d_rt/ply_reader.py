@@ -379,7 +379,7 @@ def _cast(values: np.ndarray, item: Property) -> np.ndarray:
     """
     if item.dtype.kind != "f":
         limits = np.iinfo(item.dtype)
-        bad = ~((values >= limits.min) & (values <= limits.max) & (values % 1 == 0))
+        bad = ~((values >= limits.min) & (values <= limits.max) & (values == np.rint(values)))
         if bad.any():
             raise ValueError(
                 f"property {one_line(item.name, 60)} is {item.dtype.name}, which cannot be "

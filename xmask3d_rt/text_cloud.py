@@ -321,7 +321,7 @@ def _check_six(table: np.ndarray) -> int:
     if not colors.size:
         return 3
     low, high = colors.min(), colors.max()
-    swapped = _may_be_colors(table[:, :3]) and bool((colors % 1).any()) and np.ptp(table[:, :3]) > 1
+    swapped = _may_be_colors(table[:, :3]) and bool((colors % 1).any())
     if low < 0 or swapped or (high <= 1 and (colors % 1).any()):
         raise ValueError(
             f"no heading, so columns 4 to 6 would be colours r g b from 0 to 255, but they go from "
