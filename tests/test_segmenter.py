@@ -138,6 +138,11 @@ def test_many_clouds_may_come_without_views(segmenter, room, cloud):
         next(runs)
 
 
+def test_repr_names_engines_and_device(segmenter):
+    root = str(segmenter.manifest.root)
+    assert repr(segmenter) == f"Segmenter({root!r}, model tiny, device cpu)"
+
+
 def test_notes_say_that_the_weights_are_synthetic(segmenter, cloud, result):
     alone = segmenter.run(cloud, CLASSES, views="none")
     for found in (result, alone):

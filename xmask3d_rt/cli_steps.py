@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 LINE_AFTER = 0.3  # seconds after which a step gets a line, where there is no terminal
-LINE_EVERY = 5.0  # seconds between lines that count views
+LINE_EVERY = 5.0  # seconds between further lines about the same step
 
 
 class Steps:
@@ -32,6 +32,7 @@ class Steps:
         self._console = console
         self._begun = time.perf_counter()
         self._timer: threading.Timer | None = None
+        self._step = 0
         self._bar: Progress | None = None
         self._counted = 0.0  # when a line last said how many views are done
 
@@ -72,9 +73,7 @@ class Steps:
                 self._bar.remove_task(task)
             self._bar.add_task(text, total=None)
             return
-        self._timer = threading.Timer(LINE_AFTER, self._print, (text,))
-        self._timer.daemon = True
-        self._timer.start()
+        self._print_after(LINE_AFTER, text, self.seconds)
 
     def count(self, text: str, done: int, total: int) -> None:
         """Say how much of a step is done: "views 3/12"."""
@@ -87,11 +86,26 @@ class Steps:
             self._counted = self.seconds
             self._print(said)
 
+    def _print_after(self, wait: float, text: str, begun: float, again: bool = False) -> None:
+        """Print a line in some seconds, and again and again while the step lasts."""
+        step = self._step
+
+        def tell() -> None:
+            if step != self._step:  # it ended while this was about to begin
+                return
+            self._print(f"{text} ({self.seconds - begun:.0f} s)" if again else text)
+            self._print_after(LINE_EVERY, text, begun, again=True)
+
+        self._timer = threading.Timer(wait, tell)
+        self._timer.daemon = True
+        self._timer.start()
+
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _silence(self) -> None:
-        """Leave out the line of a step that was over at once."""
+        """End a step: no line about it from now on."""
+        self._step += 1
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

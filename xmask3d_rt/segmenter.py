@@ -129,6 +129,10 @@ class Segmenter:
         self._targets: dict[tuple[Any, ...], TextTarget] = {}
         self._groups_ahead = 1 if self.device.type == "cuda" else 0
 
+    def __repr__(self) -> str:
+        folder = "" if self.manifest is None else f"{str(self.manifest.root)!r}, "
+        return f"Segmenter({folder}model {self.config.name}, device {self.device})"
+
     def run(
         self,
         points: Any,
