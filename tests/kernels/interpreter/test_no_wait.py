@@ -29,7 +29,7 @@ from xmask3d_rt.kernels import (
 from xmask3d_rt.kernels.nearest_fill.op import nearest_known
 from xmask3d_rt.model.sparse_unet import MinkUNet
 
-N, GRID = 400, (24, 32)
+N, GRID = 200, (24, 32)
 EMBED, FEAT, QUERIES, CLASSES = 16, 8, 5, 4
 
 
