@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from rooms import make_micro_model
 
+from tests.training.rooms import make_micro_model
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.model.mask_decoder import MaskDecoder
 from xmask3d_rt.model.pixel_decoder import PixelDecoder

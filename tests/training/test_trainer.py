@@ -11,24 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rooms import RoomViews, make_micro_model
 
+from tests.training.rooms import RoomViews, make_micro_model
+from tests.training.settings import SETTINGS
 from xmask3d_rt.errors import CheckpointError, TrainingError
 from xmask3d_rt.model.checkpoints import load_checkpoints
 from xmask3d_rt.training.checkpoint import BEST, LAST, trained_state
 from xmask3d_rt.training.config import make_config
 from xmask3d_rt.training.trainer import STOPPED_BATCH, Trainer
 
-SETTINGS = (
-    "loss.points=128",
-    "loss.start_contrast=1",
-    "optim.epochs=2",
-    "optim.batch_size=2",
-    "run.log_every=1",
-    "run.workers=0",
-    "run.save_every=1",
-)
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
+SCRIPT = ("-m", "tests.training.train_rooms")
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +190,8 @@ def test_too_few_samples_are_rejected(data, tmp_path):
 
 def test_a_killed_run_loses_nothing_it_has_saved(data, whole_run, tmp_path):
     """SIGKILL at any moment: what is there is whole, and the run goes on from it."""
-    command = [sys.executable, str(HERE / "train_rooms.py"), str(tmp_path)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [sys.executable, *SCRIPT, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         deadline = time.monotonic() + 300
         while not (tmp_path / LAST).exists() and process.poll() is None:
@@ -220,10 +213,10 @@ def test_two_processes_equal_one(tmp_path):
     for out, world in ((alone, 1), (together, 2)):
         command = [
             *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world}"),
-            *("--standalone", str(HERE / "train_rooms.py"), str(out)),
-            "optim.sync_batch_norm=true",
+            *("--standalone", *SCRIPT, str(out), "optim.sync_batch_norm=true"),
         ]
-        subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, cwd=ROOT, env=env, check=True)
     found, wanted = read_losses(together), read_losses(alone)
     assert found.keys() == wanted.keys()
     for name, value in wanted[1].items():  # processes report means, heads' shares differ
