@@ -11,7 +11,7 @@ from fuzzing import FUZZ, assert_clear, assert_handled, mutate
 from hypothesis import given
 from PIL import Image
 
-from xmask3d_rt.image_files import read_color, read_depth
+from xmask3d_rt.image_files import read_color, read_depth, read_ids
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 DEPTH = np.random.default_rng(1).integers(0, 6000, (12, 16)).astype(np.uint16)
@@ -83,6 +83,16 @@ def test_depth_in_floats(tmp_path):
     np.testing.assert_array_equal(read_depth(tmp_path / "d.tif"), metres)
 
 
+def test_label_images(tmp_path):
+    path = tmp_path / "a.png"
+    for ids in (DEPTH, (DEPTH % 256).astype(np.uint8)):
+        Image.fromarray(ids).save(path)
+        np.testing.assert_array_equal(read_ids(path), ids)
+    palette = Image.fromarray((DEPTH % 4).astype(np.uint8)).convert("P")
+    palette.save(path)
+    np.testing.assert_array_equal(read_ids(path), DEPTH % 4)
+
+
 @pytest.mark.parametrize(
     ("array", "read", "message"),
     [
@@ -93,6 +103,7 @@ def test_depth_in_floats(tmp_path):
             read_depth,
             "a.tiff is an 8-bit image: 256 steps",
         ),
+        (RGB, read_ids, r"a.tiff is no label image \(mode RGB\); give a one-channel PNG of ids"),
         (RGB, read_depth, r"a.tiff is a colour image \(mode RGB\), not depth; give a one-channel"),
     ],
 )

@@ -63,6 +63,21 @@ def read_depth(path: Path) -> np.ndarray:
     return np.asarray(image)
 
 
+def read_ids(path: Path) -> np.ndarray:
+    """A label image as [h, w] integers: the values of one channel, or the indices of a palette.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: unreadable, or other than whole numbers in one channel.
+    """
+    image = _load_image(path)
+    if image.mode not in (*SIXTEEN_BITS, "I", "L", "P"):
+        raise ValueError(
+            f"{one_line(path)} is no label image (mode {image.mode}); give a one-channel PNG of ids"
+        )
+    return np.asarray(image)
+
+
 def _load_image(path: Path) -> Any:
     """A decoded Pillow image."""
     if not path.is_file():
