@@ -128,6 +128,8 @@ def test_bad_frames_are_left_out_with_one_note(folder, caplog, damage, reason):
     assert_clear(ValueError(note))
     assert caplog.messages == [note]
     assert found.spread(1).notes == found.notes
+    assert list(found) == found.views
+    assert len(found) == 2
     assert [view.name for view in load_rgbd(folder)] == ["0", "10"]
 
 

@@ -14,9 +14,10 @@ names and suffixes does not count, nor do hidden files.
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,11 +51,20 @@ CONVERT = {
 
 
 @dataclass(frozen=True)
-class RgbdFolder:
-    """The usable views of an RGB-D folder, and what a user should know about the others."""
+class RgbdFolder(Sequence[View]):
+    """The usable views of an RGB-D folder, and what a user should know about the others.
+
+    A sequence of its views.
+    """
 
     views: list[View]
     notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.views[index]
 
     def spread(self, limit: int | None) -> "RgbdFolder":
         """The same with at most `limit` views, as `spread_views` picks them."""
