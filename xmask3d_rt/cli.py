@@ -172,7 +172,7 @@ def segment(
         from xmask3d_rt.classes import parse_classes
         from xmask3d_rt.memory import read_device_memory
         from xmask3d_rt.other_class import check_min_score, check_other
-        from xmask3d_rt.rgbd import load_rgbd, spread_views
+        from xmask3d_rt.rgbd import read_rgbd
         from xmask3d_rt.scene import PointCloud
 
         # Whatever the caller gave is checked before engines of gigabytes are loaded.
@@ -186,7 +186,7 @@ def segment(
         views: Any = "none" if no_views else None
         if rgbd is not None:
             steps.start(f"reading {rgbd}")
-            views = spread_views(load_rgbd(rgbd), views_limit)
+            views = read_rgbd(rgbd).spread(views_limit)
         steps.start(f"reading {scene}")
         cloud = PointCloud.load(scene)
         cloud.require_rgb("segment")

@@ -229,7 +229,8 @@ class Segmenter:
         if isinstance(views, str) and views == NO_VIEWS:
             return [], "3d", ()
         if views is not None:
-            return list_views(views), "views", ()
+            listed = list_views(views)
+            return listed.views, "views", listed.notes
         colors = cloud.require_rgb()
         placed = place_views(cloud.xyz, colors, up=up, count=count, device=self.device)
         note = f"no views were given: {len(placed)} were rendered from the cloud"

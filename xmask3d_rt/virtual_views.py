@@ -1,5 +1,7 @@
 """Views of a coloured point cloud that comes without any: cameras inside it, rendered."""
 
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,15 @@ import torch
 from xmask3d_rt.arrays import check_finite, to_numpy
 from xmask3d_rt.gravity import check_up, estimate_up, thin_points
 from xmask3d_rt.kernels import estimate_spacing, render_view
-from xmask3d_rt.scene import View
+from xmask3d_rt.scene import MAX_COORDINATE, View
+from xmask3d_rt.view_checks import check_number
 from xmask3d_rt.view_planning import Placement, plan_views
 
 SAMPLES = 8_000  # points that coverage is counted on
 NEAR = 256.0  # metres; a cloud is planned this near to the origin, wherever it lies
+MIN_EXTENT = 8  # pixels
+MAX_PIXELS = 1 << 25  # of a view; 7680 x 4320 has 33 million
+MAX_HELD = 1 << 30  # pixels of all views, 7 bytes each
 
 
 def place_views(
@@ -46,17 +52,15 @@ def place_views(
         point are black with depth 0.
 
     Raises:
-        ValueError: an empty cloud, wrong shapes, or a count, size, field of view or up
+        ValueError: an empty cloud, wrong shapes, or a count, seed, size, field of view or up
             direction out of range.
-        TypeError: colours that are not uint8.
+        TypeError: colours that are not uint8, a count, seed or size that is no integer.
     """
     xyz = _check_cloud(points, rgb)
     origin = np.round(xyz.mean(axis=0) / NEAR) * NEAR  # 0 for most clouds
     xyz -= origin
-    if count < 1:
-        raise ValueError(f"place_views: count must be >= 1, got {count}")
-    if len(size) != 2 or min(size) < 8:
-        raise ValueError(f"place_views: size must be (rows, columns) of 8 or more, got {size}")
+    count, seed, size = _check_counts(count, seed, size)
+    fov = check_number(fov, "place_views: fov")
     if not 20 <= fov <= 120:
         raise ValueError(f"place_views: fov must lie in 20..120 degrees, got {fov}")
     vertical = estimate_up(xyz) if up is None else check_up(up, "place_views")
@@ -139,6 +143,39 @@ def _pose(placement: Placement, world_to_level: np.ndarray, origin: np.ndarray) 
     return camera_to_world
 
 
+def _check_counts(count: Any, seed: Any, size: Any) -> tuple[int, int, tuple[int, int]]:
+    """Number of views, seed and (rows, columns), within what memory holds."""
+    count, seed = _as_integer(count, "count"), _as_integer(seed, "seed")
+    if count < 1:
+        raise ValueError(f"place_views: count must be >= 1, got {count}")
+    if seed < 0:
+        raise ValueError(f"place_views: seed must be >= 0, got {seed}")
+    extents = tuple(size) if isinstance(size, Iterable) else (size,)
+    if len(extents) != 2:
+        raise ValueError(f"place_views: size must be (rows, columns), got {size!r}")
+    rows, columns = (_as_integer(extent, "size") for extent in extents)
+    if min(rows, columns) < MIN_EXTENT or rows * columns > MAX_PIXELS:
+        raise ValueError(
+            f"place_views: size must be (rows, columns) of {MIN_EXTENT} or more and at most "
+            f"{MAX_PIXELS:,} pixels, got ({rows}, {columns})"
+        )
+    if count * rows * columns > MAX_HELD:
+        raise ValueError(
+            f"place_views: count is {count}, but views of {columns}x{rows} fit into memory "
+            f"{MAX_HELD // (rows * columns)} times at most; ask for fewer or smaller ones"
+        )
+    return count, seed, (rows, columns)
+
+
+def _as_integer(value: Any, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(
+            f"place_views: {name} must be an integer, got {type(value).__name__}"
+        ) from error
+
+
 def _check_cloud(points: Any, rgb: Any) -> np.ndarray:
     """Positions on the host as [N, 3] float64."""
     xyz, colors = to_numpy(points, "place_views: points"), to_numpy(rgb, "place_views: rgb")
@@ -153,5 +190,10 @@ def _check_cloud(points: Any, rgb: Any) -> np.ndarray:
         )
     if colors.dtype != np.uint8:
         raise TypeError(f"place_views: rgb must be uint8 (0-255), got {colors.dtype}")
-    check_finite(xyz, "place_views: points")
+    low, high = check_finite(xyz, "place_views: points")
+    if max(-low, high) > MAX_COORDINATE:
+        raise ValueError(
+            f"place_views: coordinates reach {max(-low, high):.6g} m, at most {MAX_COORDINATE:,}; "
+            "subtract an offset from the points"
+        )
     return xyz.astype(np.float64)

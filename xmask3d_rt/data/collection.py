@@ -15,7 +15,7 @@ import numpy as np
 
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.data.labels import LabelSource
-from xmask3d_rt.image_files import read_depth
+from xmask3d_rt.image_files import read_ids
 from xmask3d_rt.scene import PointCloud, View
 
 SPLITS = ("train", "val", "test")
@@ -109,4 +109,4 @@ def read_label_image(path: Path) -> np.ndarray:
         FileNotFoundError: no such file.
         ValueError: not an image of one channel.
     """
-    return read_depth(path).astype(np.int64)
+    return read_ids(path).astype(np.int64)

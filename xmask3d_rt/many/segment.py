@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.many.jobs import Job, Work
 from xmask3d_rt.many.sources import SegmenterSource
-from xmask3d_rt.rgbd import load_rgbd, spread_views
+from xmask3d_rt.rgbd import read_rgbd
 from xmask3d_rt.scene import PointCloud
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class SegmentScenes:
         """
         views: Any = None if self.virtual_views else "none"
         if scene.rgbd is not None:
-            views = spread_views(load_rgbd(scene.rgbd), self.views_limit)
+            views = read_rgbd(scene.rgbd).spread(self.views_limit)
         result = segmenter.run(
             PointCloud.load(scene.cloud),
             self.classes,
