@@ -248,7 +248,7 @@ def claim_legacy_text():
 
 
 def claim_legacy_values():
-    """A storage of 2**50 values, announced and repeated."""
+    """A storage of 2**50 values, whose record is small when it is mentioned again."""
     head = make_torch(legacy=True)
     content = [(op.name, arg, pos) for op, arg, pos in pickletools.genops(io.BytesIO(head[137:]))]
     pos = next(p for name, arg, p in content if (name, arg) == ("BININT1", 24))

@@ -181,7 +181,8 @@ class _Reader:
                     self._stack[-1].update(state)
             case "BINPERSID":
                 storage = _read_storage(self._stack.pop())
-                self._storages[storage.record] = storage
+                if self._storages.setdefault(storage.record, storage).size != storage.size:
+                    raise Refused(f"two sizes of the record {storage.record}")
                 self._stack.append(storage)
             case "REDUCE":
                 arguments = self._stack.pop()
