@@ -3,6 +3,8 @@
 import importlib.metadata
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -75,6 +77,18 @@ def test_broken_torch_leaves_a_diagnosis(tmp_path, monkeypatch):
     diagnosis = doctor.diagnose()
     assert diagnosis.gpus == ("unknown: the library ended its process with signal SIGABRT",)
     assert not diagnosis.backends[0].works
+
+
+def test_command_reports_where_torch_crashes(tmp_path):
+    (tmp_path / "torch.py").write_text("import os; os.abort()")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    code = "from xmask3d_rt.cli import main; main()"
+    command = [sys.executable, "-c", code, "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    states = {state["name"]: state for state in json.loads(done.stdout)["backends"]}
+    assert states["cuda"]["detail"] == "the library ended its process with signal SIGABRT"
+    assert states["onnxruntime"]["works"]
 
 
 SICK_TOOLS = {

@@ -195,6 +195,16 @@ def save(kind, path):
     else:
         path.write_text("x" * 10**7)
 
+def write_frames(folder):
+    from xmask3d_rt.rgbd_writer import write_rgbd
+    from xmask3d_rt.scene import View
+    noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), np.uint8)
+    write_rgbd([View(noise, np.ones((600, 600), np.float32), np.eye(3), np.eye(4))], folder)
+
+try:
+    write_frames(f"{sys.argv[1]}/out.frames")
+except OSError as error:
+    print("frames |", error)
 for kind in ("safetensors", "npz", "tofile", "png", "jpg", "torch", "txt"):
     try:
         with atomic_write(f"{sys.argv[1]}/out.{kind}") as temporary:
@@ -203,7 +213,7 @@ for kind in ("safetensors", "npz", "tofile", "png", "jpg", "torch", "txt"):
     except OSError as error:
         print(kind, "|", error)
 """
-KINDS = ("safetensors", "npz", "tofile", "png", "jpg", "torch", "txt")
+KINDS = ("frames", "safetensors", "npz", "tofile", "png", "jpg", "torch", "txt")
 
 
 def test_full_disk(tmp_path):

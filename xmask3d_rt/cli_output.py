@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -10,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from xmask3d_rt.doctor import Diagnosis
-from xmask3d_rt.engines.manifest import Component, Manifest, Parity
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.memory import format_bytes
-from xmask3d_rt.result import Result
 from xmask3d_rt.weights_note import describe_synthetic
+
+if TYPE_CHECKING:  # `doctor` prints on machines whose torch cannot be imported
+    from xmask3d_rt.engines.manifest import Component, Manifest, Parity
+    from xmask3d_rt.result import Result
 
 MAX_CLASSES = 20
 MODES = {
@@ -24,7 +27,7 @@ MODES = {
 }
 
 
-def warn_synthetic(console: Console, manifest: Manifest | None) -> bool:
+def warn_synthetic(console: Console, manifest: "Manifest | None") -> bool:
     """Say in one line that the weights are made up, where they are; returns whether they are."""
     note = describe_synthetic(manifest)
     if note is not None:
@@ -34,11 +37,11 @@ def warn_synthetic(console: Console, manifest: Manifest | None) -> bool:
 
 def print_result(
     console: Console,
-    result: Result,
+    result: "Result",
     written: Sequence[Path],
     device_memory: int = 0,
     seconds: float | None = None,
-    manifest: Manifest | None = None,
+    manifest: "Manifest | None" = None,
 ) -> None:
     """Points per class, what the labels come from, seconds per stage, GPU memory, files.
 
@@ -79,7 +82,7 @@ def print_result(
         console.print(f"total: {seconds:.1f} s", highlight=False)
 
 
-def print_manifest(console: Console, manifest: Manifest, verified: bool) -> None:
+def print_manifest(console: Console, manifest: "Manifest", verified: bool) -> None:
     """Model, origin of the weights, a row per component, library versions."""
     config, split = manifest.config, manifest.split
     files = manifest.list_files()
@@ -123,14 +126,14 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _describe_weights(manifest: Manifest) -> str:
+def _describe_weights(manifest: "Manifest") -> str:
     weights = manifest.weights
     if weights.kind == "synthetic":
         return "synthetic (made by a rule, not trained): labels mean nothing"
     return ", ".join(f"{file.path} ({file.sha256[:12]})" for file in weights.files)
 
 
-def _component_cells(component: Component) -> tuple[str, ...]:
+def _component_cells(component: "Component") -> tuple[str, ...]:
     """Backend, precision, size, and the worst parity error with its tolerance."""
     parity = component.parity
     checked = "not checked"
@@ -141,7 +144,7 @@ def _component_cells(component: Component) -> tuple[str, ...]:
     return component.backend, str(component.precision), size, checked
 
 
-def _strain(parity: Parity, name: str) -> float:
+def _strain(parity: "Parity", name: str) -> float:
     """Error of an output over its tolerance; copied weights have a tolerance of 0."""
     error, tolerance = parity.errors[name], parity.tolerances[name]
     return error / tolerance if tolerance else error

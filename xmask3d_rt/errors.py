@@ -30,7 +30,13 @@ class StaleEngineError(EngineError):
 
 
 class CheckpointError(RuntimeError):
-    """A weight file is unreadable, of the wrong kind, incomplete or mis-shaped."""
+    """A weight file is unreadable, of the wrong kind, incomplete or mis-shaped.
+
+    Its message is one printable line, whatever the file and its tensors are called.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message, len(message) * 10))
 
 
 class ExportMismatch(RuntimeError):

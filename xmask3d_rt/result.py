@@ -372,7 +372,9 @@ class Result:
             np.savez_compressed(stream, **arrays)
 
     def _save_json(self, path: Path) -> None:
-        path.write_text(json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n")
+        path.write_text(
+            json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
     def _save_png(self, path: Path) -> None:
         self.picture().save(path, "PNG")

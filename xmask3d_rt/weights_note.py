@@ -1,9 +1,12 @@
 """What everybody has to know about weights that were never trained."""
 
-from xmask3d_rt.engines.manifest import Manifest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xmask3d_rt.engines.manifest import Manifest
 
 
-def describe_synthetic(manifest: Manifest | None) -> str | None:
+def describe_synthetic(manifest: "Manifest | None") -> str | None:
     """A sentence on labels made with synthetic weights; None where the weights are real."""
     if manifest is None or manifest.weights.kind != "synthetic":
         return None

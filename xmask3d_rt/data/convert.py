@@ -12,7 +12,6 @@ A scene is there whole or not at all, so that an interrupted conversion goes on 
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from xmask3d_rt.data.scene_folders import (
     DATASET_FILE,
     read_json_object,
 )
-from xmask3d_rt.files import atomic_write, hash_file
+from xmask3d_rt.files import atomic_write, hash_file, replace_folder, stage_beside
 
 HASHES_FILE = "hashes.json"
 FORMAT = "xmask3d scenes 1"
@@ -122,9 +121,8 @@ def _check_target(out: Path) -> None:
 
 def _convert_scene(scene: ReleasedScene, target: Path, label_sets: list[str]) -> None:
     """One scene folder, all of it or nothing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{scene.name}-", dir=target.parent) as temporary:
-        partial = Path(temporary) / "new"
+    with stage_beside(target) as staging:
+        partial = staging / "new"
         partial.mkdir()
         _write_cloud(scene, partial, label_sets)
         _link_frames(scene, partial)
@@ -134,7 +132,7 @@ def _convert_scene(scene: ReleasedScene, target: Path, label_sets: list[str]) ->
             (partial / CAPTIONS_FILE).write_text(text + "\n", encoding="utf-8")
         hashes = {str(path.relative_to(partial)): hash_file(path) for path in _walk(partial)}
         (partial / HASHES_FILE).write_text(json.dumps(hashes, indent=1) + "\n")
-        os.replace(partial, target)
+        replace_folder(partial, target)
 
 
 def _write_cloud(scene: ReleasedScene, folder: Path, label_sets: list[str]) -> None:

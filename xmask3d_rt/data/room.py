@@ -269,7 +269,7 @@ def write_room(room: Room, folder: str | os.PathLike[str]) -> Path:
             # -1 becomes 255
             Image.fromarray(labels.astype(np.uint8)).save(partial / "label" / f"{index}.png")
         _write_ply(partial / "scene.ply", room)
-        (partial / "classes.txt").write_text("\n".join(room.classes) + "\n")
+        (partial / "classes.txt").write_text("\n".join(room.classes) + "\n", encoding="utf-8")
         captions = {
             str(n): describe_view(labels, room) for n, labels in enumerate(room.view_labels)
         }

@@ -98,7 +98,9 @@ def evaluate_command(
     print_evaluation(out_console, outcome)
     if json_file is not None:
         with atomic_write(json_file) as path:
-            path.write_text(json.dumps(outcome.to_dict(), indent=2, ensure_ascii=False) + "\n")
+            path.write_text(
+                json.dumps(outcome.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
     if plots is not None:
         draw_plots(outcome, plots)
 

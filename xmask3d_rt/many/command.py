@@ -1,6 +1,5 @@
 """`xmask3d segment-many`: label many scenes on one machine or on a Ray cluster."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xmask3d_rt.command_errors import EXIT_MISMATCH
 from xmask3d_rt.many.jobs import ATTEMPTS, JobLog, Resources, open_slots, run_jobs
+from xmask3d_rt.memory import count_cores
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out_console = Console()
@@ -90,7 +90,7 @@ def share_threads(threads: int | None, workers: int | None, ray: str | None) -> 
     """Threads per worker: as asked, else all cores shared among several workers."""
     if threads is not None or (ray is None and workers in (None, 1)):
         return threads
-    return max(1, len(os.sched_getaffinity(0)) // (workers or 1)) if workers else 1
+    return max(1, count_cores() // (workers or 1)) if workers else 1
 
 
 def find_resources(device: str, threads: int | None) -> Resources:

@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, describe_write_errors
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ class JobLog:
         """Record the outcome of a job; it is on disk when this returns."""
         record = {"scene": job.name, "status": status, "key": job.key, **values}
         self.records[job.name] = record
-        with (self.folder / LOG_FILE).open("a", encoding="utf-8") as stream:
+        path = self.folder / LOG_FILE
+        with describe_write_errors(path), path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
