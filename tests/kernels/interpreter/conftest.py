@@ -7,7 +7,6 @@ There, every operator called on CPU tensors launches its Triton kernels.
 """
 
 import os
-
 from unittest.mock import patch as patch_attribute
 
 import pytest
