@@ -254,7 +254,7 @@ def _take_named(
     )
     notes: tuple[str, ...] = ()
     if indices != tuple(range(len(names))):
-        notes = (f"of the columns {list_names(names)}, {list_names(table.names)} were read",)
+        notes = (f"{list_names(table.names)} were read of the columns {list_names(names)}",)
     return table.take_points(), table.take_colors(), notes
 
 
