@@ -1,6 +1,7 @@
 """The command line: options, outputs, and one line with the right exit code for every error."""
 
 import functools
+import importlib
 import io
 import json
 import subprocess
@@ -614,6 +615,9 @@ def fuzzed_room(tmp_path_factory):
     root = tmp_path_factory.mktemp("fuzzed")
     np.savez(root / "scene.npz", xyz=XYZ, rgb=np.zeros((6, 3), np.uint8))
     make_engines(root / "engines")
+    # Imports take longer than an example may.
+    for name in ("cli_output", "result", "rgbd", "rgbd_writer", "virtual_views"):
+        importlib.import_module(f"xmask3d_rt.{name}")
     return root
 
 

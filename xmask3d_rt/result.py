@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".ply", ".npz", ".json", ".png")
 LEGEND_CLASSES = 40  # most frequent classes named in a picture
 REPR_CLASSES = 4
+PNG_LEVEL = 3  # twice as fast as PIL's 6, a tenth larger
 SOURCES = {
     "views": "from {} views",
     "virtual": "from {} rendered views",
@@ -375,7 +376,7 @@ class Result:
         path.write_text(json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n")
 
     def _save_png(self, path: Path) -> None:
-        self.picture().save(path, "PNG")
+        self.picture().save(path, "PNG", compress_level=PNG_LEVEL)
 
     def list_rows(self) -> "list[LegendRow]":
         """Rows of a legend, the most frequent class first."""
