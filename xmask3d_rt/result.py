@@ -51,7 +51,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
             f"{', '.join(SUFFIXES)}"
         )
     if target.is_dir():
-        raise ValueError(f"cannot write {target}: it is a folder; give a file name")
+        raise ValueError(f"cannot write {one_line(target)}: it is a folder; give a file name")
     check_writable(target.parent)
     return target
 
@@ -70,7 +70,8 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise type(error)(
-            f"cannot write to {folder}: {error.strerror or error}; choose another folder"
+            f"cannot write to {one_line(folder)}: {error.strerror or one_line(error)}; "
+            "choose another folder"
         ) from error
 
 
