@@ -342,6 +342,26 @@ def test_files_that_are_no_results_rejected(result, tmp_path):
         assert_clear(caught.value, path)
 
 
+def test_names_with_line_ends_are_written_out(result, tmp_path):
+    hostile = tmp_path / "a\nb\x1b[31m"
+    hostile.mkdir()
+    (hostile / "file").touch()
+    (hostile / "d.ply").mkdir()
+    (hostile / "broken.npz").write_bytes(b"PK")
+    for call in (
+        lambda: check_output(hostile / "file/a.ply"),
+        lambda: check_output(hostile / "d.ply"),
+        lambda: check_output(hostile / "x.\n"),
+        lambda: Result.load(hostile / "gone.npz"),
+        lambda: Result.load(hostile / "broken.npz"),
+        lambda: Result.load(hostile / "a.\n"),
+        lambda: result.points_of("a\nb"),
+    ):
+        with pytest.raises((ValueError, OSError)) as caught:
+            call()
+        assert_clear(caught.value)
+
+
 @pytest.mark.fuzz
 @FUZZ
 @given(data=st.data())

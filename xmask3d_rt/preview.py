@@ -180,19 +180,20 @@ def _choose_yaw(level: np.ndarray) -> float:
 def _render(level: np.ndarray, yaw: float, size: tuple[int, int]) -> RenderedView:
     """Depth and point index of the cloud, fitted into the picture; its image is black."""
     axes = _camera_axes(yaw)
-    camera = level @ axes.T  # [N, 3]
+    camera = axes @ level.T  # [3, N]: NumPy is slow along rows of three
     focal = max(size) / 2 / TANGENT
     tangents = np.array([size[1], size[0]]) / 2 / focal / MARGIN
-    low, high = np.quantile(camera, [STRAY, 1 - STRAY], axis=0)
-    body = camera[((camera >= low) & (camera <= high)).all(axis=1)]
-    body = body if len(body) else camera
-    center = (body.min(axis=0) + body.max(axis=0)) / 2
+    low, high = np.quantile(camera, [STRAY, 1 - STRAY], axis=1)[..., None]
+    body = camera[:, ((camera >= low) & (camera <= high)).all(axis=0)]
+    body = body if body.size else camera
+    center = (body.min(axis=1) + body.max(axis=1)) / 2
     for _ in range(3):  # perspective moves the middle; three rounds settle it
-        centred = body - center
-        needed = np.abs(centred[:, :2]) / tangents - centred[:, 2:]
-        distance = max(needed.max(), 0.2 - centred[:, 2].min())
-        screen = centred[:, :2] / (centred[:, 2:] + distance)
-        center[:2] += (screen.min(axis=0) + screen.max(axis=0)) / 2 * distance
+        x, y, z = body - center[:, None]
+        needed = max((np.abs(x) / tangents[0] - z).max(), (np.abs(y) / tangents[1] - z).max())
+        distance = max(needed, 0.2 - z.min())
+        for axis, values in enumerate((x, y)):
+            screen = values / (z + distance)
+            center[axis] += (screen.min() + screen.max()) / 2 * distance
     world_to_camera = np.eye(4)
     world_to_camera[:3, :3] = axes
     world_to_camera[:3, 3] = (0, 0, distance) - center
@@ -224,7 +225,7 @@ def _color(
 ) -> np.ndarray:
     """One picture from the point behind every pixel; -1 finds the background, the last row."""
     table = np.vstack([colors, np.array([BACKGROUND], np.uint8)])
-    picture = (table[index] * shade[..., None]).astype(np.uint8)
+    picture = (table.take(index, axis=0) * shade[..., None]).astype(np.uint8)
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BOX))
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".ply", ".npz", ".json", ".png")
 LEGEND_CLASSES = 40  # most frequent classes named in a picture
 REPR_CLASSES = 4
+PNG_LEVEL = 3  # twice as fast as PIL's 6, a tenth larger
 SOURCES = {
     "views": "from {} views",
     "virtual": "from {} rendered views",
@@ -50,7 +51,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
             f"{', '.join(SUFFIXES)}"
         )
     if target.is_dir():
-        raise ValueError(f"cannot write {target}: it is a folder; give a file name")
+        raise ValueError(f"cannot write {one_line(target)}: it is a folder; give a file name")
     check_writable(target.parent)
     return target
 
@@ -69,7 +70,8 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise type(error)(
-            f"cannot write to {folder}: {error.strerror or error}; choose another folder"
+            f"cannot write to {one_line(folder)}: {error.strerror or one_line(error)}; "
+            "choose another folder"
         ) from error
 
 
@@ -377,7 +379,7 @@ class Result:
         )
 
     def _save_png(self, path: Path) -> None:
-        self.picture().save(path, "PNG")
+        self.picture().save(path, "PNG", compress_level=PNG_LEVEL)
 
     def list_rows(self) -> "list[LegendRow]":
         """Rows of a legend, the most frequent class first."""

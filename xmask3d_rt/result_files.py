@@ -30,13 +30,14 @@ def read_result(path: Path) -> dict[str, Any]:
             f"cannot load a result from {path.name!r}; .npz holds all of it, .ply labels and scores"
         )
     if not path.is_file():
-        raise FileNotFoundError(f"no result file {path}")
+        raise FileNotFoundError(f"no result file {one_line(path)}")
     try:
         fields = readers[path.suffix.lower()](path)
         _check_labels(fields)
     except (ValueError, TypeError, KeyError) as error:
         said = one_line(error)
-        raise ValueError(said if str(path) in said else f"{path} is no result: {said}") from error
+        name = one_line(path)
+        raise ValueError(said if name in said else f"{name} is no result: {said}") from error
     return fields
 
 
