@@ -11,7 +11,6 @@ from unittest.mock import patch as patch_attribute
 
 import pytest
 import torch
-from triton.runtime import interpreter
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     collect_ignore_glob = ["test_*.py"]
@@ -24,6 +23,8 @@ def patched_once_a_launch():
     It does so anew for every call of a function inside a kernel, `tl.sum` and `tl.zeros`
     included, which is half of its time.
     """
+    from triton.runtime import interpreter
+
     patch, launch = interpreter._patch_lang, interpreter.GridExecutor.__call__
     patched = set()  # globals of functions, which hold the modules to patch
 
