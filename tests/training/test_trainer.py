@@ -219,7 +219,7 @@ def test_two_processes_equal_one(tmp_path):
         subprocess.run(command, cwd=ROOT, env=env, check=True)
     found, wanted = read_losses(together), read_losses(alone)
     assert found.keys() == wanted.keys()
-    for name, value in wanted[1].items():  # processes report means, heads' shares differ
+    for name, value in wanted[1].items():
         assert found[1][name] == pytest.approx(value, rel=1e-4), name
     one, two = (
         torch.load(out / LAST, weights_only=True)["state_dict"] for out in (alone, together)

@@ -32,7 +32,10 @@ LAST, BEST = "model_last.pth.tar", "model_best.pth.tar"
 # Settings that may change between two parts of a run: they decide no number.
 FREE = {
     "optim": {"checkpointing"},
-    "run": {"workers", "cache_gb", "save_every", "log_every", "tensorboard"},
+    "run": {
+        *("workers", "cache_gb", "save_every", "log_every", "tensorboard"),
+        *("validate_scenes", "validate_views"),
+    },
 }
 
 

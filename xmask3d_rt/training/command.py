@@ -18,9 +18,11 @@ from torch import distributed as dist
 from xmask3d_rt.config import PRESETS
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.export.script import Script
-from xmask3d_rt.training.config import make_config
+from xmask3d_rt.training.checkpoint import LAST
+from xmask3d_rt.training.config import TrainingConfig, make_config
 from xmask3d_rt.training.first_weights import make_model
 from xmask3d_rt.training.trainer import Trainer
+from xmask3d_rt.training.validation import SceneValidator
 
 logger = logging.getLogger("xmask3d_rt")
 
@@ -76,15 +78,25 @@ def train(
         raise ValueError("train: --resume and --init exclude each other")
     if threads is not None:
         torch.set_num_threads(threads)
+    if out.joinpath(LAST).exists() and not resume:
+        raise ValueError(f"train: {out} holds a run; give --resume to go on, or another --out")
     samples = SceneViewDataset(data, config.model, out / "cache", loop=config.run.loop)
     with join_processes(device) as place:
         if sd is None:
             logger.warning("the frozen networks are synthetic; give --sd and --clip for real ones")
         model = make_model(config, place, sd, clip, init)
-        trainer = Trainer(model, config, samples, out)
+        trainer = Trainer(model, config, samples, out, make_validator(config, data))
         if resume:
             trainer.resume()
         trainer.fit()
+
+
+def make_validator(config: TrainingConfig, data: Path) -> SceneValidator | None:
+    """What scores the model after each epoch, where the settings ask for it."""
+    run = config.run
+    if not run.validate_scenes:
+        return None
+    return SceneValidator(data, config.model, run.validate_scenes, run.validate_views)
 
 
 def main() -> None:

@@ -82,6 +82,8 @@ class RunSettings(_Settings):
     """Seed, loading, saving and logging.
 
     `cache_gb` limits what is kept on disk of the frozen networks' outputs, 0 keeps nothing.
+    `validate_scenes` scenes of the `val` split are labelled from `validate_views` views each after
+    every epoch, and the best checkpoint is the one with the best hIoU there; 0 leaves that out.
     """
 
     seed: NonNegativeInt = 5557
@@ -91,6 +93,8 @@ class RunSettings(_Settings):
     save_every: PositiveInt = 200
     log_every: PositiveInt = 10
     tensorboard: bool = False
+    validate_scenes: NonNegativeInt = 0
+    validate_views: PositiveInt = 8
 
 
 class TrainingConfig(_Settings):

@@ -216,7 +216,8 @@ class Trainer:
         scores = {f"train_{head}": value for head, value in self._iou.read().items()}
         decisive = scores["train_fused"]
         if self._validate is not None and rank() == 0:
-            found = self._validate(self.model)
+            with self._step.autocast():
+                found = self._validate(self.model)
             self.model.train()
             decisive = next(iter(found.values()))
             scores |= found

@@ -1,0 +1,68 @@
+"""`xmask3d train` on a generated room, from its options to a checkpoint."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from xmask3d_rt.cli import app
+from xmask3d_rt.data.room import generate_room, write_room
+from xmask3d_rt.training.checkpoint import LAST
+
+SETTINGS = {
+    "loss.points": 64,
+    "optim.epochs": 1,
+    "optim.batch_size": 1,
+    "run.loop": 1,
+    "run.workers": 0,
+    "run.log_every": 1,
+    "run.validate_scenes": 1,
+    "run.validate_views": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rooms")
+    write_room(generate_room(0, 2, (120, 160), point_spacing=0.1), folder / "room0")
+    return folder
+
+
+def train(rooms, out, *options):
+    settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
+    command = ["train", "--preset", "tiny", "--data", str(rooms), "--out", str(out)]
+    return CliRunner().invoke(app, [*command, "--device", "cpu", *settings, *options])
+
+
+@pytest.mark.slow
+def test_a_run_from_the_command_line(rooms, tmp_path):
+    out = tmp_path / "run"
+    result = train(rooms, out)
+    assert result.exit_code == 0, result.output
+    assert {LAST, "model_best.pth.tar", "log.jsonl", "settings.json"} <= {
+        path.name for path in out.iterdir()
+    }
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {"train_fused", "val_hiou", "val_miou_novel"} <= set(rows[-1]["scores"])
+
+    result = train(rooms, out)
+    assert result.exit_code == 2
+    assert "give --resume" in result.output
+    assert train(rooms, out, "--resume").exit_code == 0
+    result = train(rooms, out, "--resume", "--set", "loss.binary=3")
+    assert result.exit_code == 2
+    assert "loss.binary=16" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "loss.binray=1"], "unknown setting loss.binray"),
+        (["--resume", "--init", "x.pth.tar"], "exclude each other"),
+        (["--resume"], "no checkpoint to resume"),
+    ],
+)
+def test_wrong_options_are_rejected(rooms, tmp_path, options, message):
+    result = train(rooms, tmp_path, *options)
+    assert result.exit_code == 2
+    assert message in result.output.replace("\n", " ")
