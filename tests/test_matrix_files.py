@@ -69,9 +69,10 @@ def test_camera_matrix(tmp_path, text):
         ("hello", "not a matrix of numbers: .*'hello'"),
         ("0.1 0.2 0.3 0 0 0 1", "has 7 numbers, which seem to be tx ty tz qx qy qz qw"),
         ("1305031.1 0.1 0.2 0.3 0 0 0 1", "8 numbers, which seem to be a time stamp and tx ty tz"),
-        ("1 0 0\n0 1 0\n0 0 1", "has 9 numbers in 3 lines; write it as 3x4 or 4x4 numbers, row by"),
+        ("1 0 0\n0 1 0\n0 0 1", "has 9 numbers in 3 lines; write 3x4 or 4x4 numbers, row by"),
         ("1 0 0\n0 1 0\n0 0 1\n2 3 4", "has 4 lines of 3 numbers; write its transpose"),
         (ONE_LINE + "\n" + ONE_LINE, "has 32 numbers in 2 lines"),
+        ("0 0 0 1", "has 4 numbers in 1 lines; write 3x4 or 4x4 numbers, row by row"),
         ('{"rotation": [1, 0, 0]}', "not a matrix of numbers"),
     ],
 )
@@ -86,7 +87,11 @@ def test_other_poses_rejected(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("520 525 319.5 239.5", "fx fy cx cy; as a 3x3 matrix: 520 0 319.5 / 0 525 239.5 / 0 0 1"),
+        ("520 525 319.5 239.5", "fx fy cx cy; as 3x3 matrix: 520 0 319.5 / 0 525 239.5 / 0 0 1"),
+        (
+            "520 525 319.5 239.5 0.1 0 0 0",
+            "fx fy cx cy and 4 distortions; undistort the images",
+        ),
         ('{"fx": 520, "fy": 525, "cx": 319.5}', "is not understood: names other than fx, fy, cx"),
         ('{"fx": 520, "fy": 525, "cx": 319.5, "cy": 239.5, "k1": 0.1}', "is not understood"),
         ('{"fx": 520, "fx": 2, "fy": 525, "cx": 319.5, "cy": 239.5}', "is not understood"),

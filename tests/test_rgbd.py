@@ -165,6 +165,10 @@ def test_left_out_frames_are_counted_by_reason(folder):
             lambda pose: get_depth(pose).rename(get_depth(pose).with_suffix(".exr")),
             r"3 whose depth is a .exr file \(0, 2, 10; the first: .*0.exr: convert it to 16-bit",
         ),
+        (
+            lambda pose: get_depth(pose).rename(get_depth(pose).with_suffix(".JPG")),
+            "3 whose depth is a .JPG file .*0.JPG: JPEG keeps 8 bits and not exactly; export depth",
+        ),
         (lambda pose: get_depth(pose).unlink(), "3 without depth file.* depth/ holds nothing"),
     ],
 )
@@ -281,7 +285,7 @@ def test_missing_folders_rejected(folder, tmp_path):
     [
         ("1 0 0\n0 0 0\n0 0 1", "positive focal lengths"),
         ("60 5 31\n0 60 23\n0 0 1", "skew of 5 px"),
-        ("60 60 31.5 23.5", "seem to be fx fy cx cy; as a 3x3 matrix: 60 0 31.5 / 0 60 23.5 / 0 0"),
+        ("60 60 31.5 23.5", "seem to be fx fy cx cy; as 3x3 matrix: 60 0 31.5 / 0 60 23.5 / 0 0"),
         ("", "the camera matrix is missing: the file is empty"),
     ],
 )

@@ -79,6 +79,14 @@ def test_arrays_tensors_and_folders_agree(segmenter, room, cloud, result, tmp_pa
     assert (got.labels == result.labels).mean() > 0.8
 
 
+def test_frames_left_out_are_noted(segmenter, room, cloud, tmp_path):
+    folder = write_room(room, tmp_path / "room")
+    (folder / "pose/1.txt").write_text("")
+    got = segmenter.run(cloud, CLASSES, views=folder)
+    assert got.views == ("0", "2")
+    assert f"{folder}: left out 1 of 3 frames: 1 with empty pose file (1)" in got.notes
+
+
 def test_trained_classes_alone_are_not_gated(segmenter, room, cloud):
     got = segmenter.run(cloud, ["wall", "floor"], room.views)
     assert set(np.unique(got.labels)) <= {0, 1}

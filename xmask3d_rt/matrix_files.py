@@ -81,7 +81,9 @@ def _as_matrix(
     numbers = [number for row in rows for number in row]
     shape = shapes.get(len(numbers))
     if shape is None:
-        raise ValueError(f"{where} {_describe_count(rows)}; write {_list_shapes(shapes)}")
+        raise ValueError(
+            f"{where} {_describe_count(rows, 9 in shapes)}; write {_list_shapes(shapes)}"
+        )
     if len(rows) == shape[1] != shape[0] and {len(row) for row in rows} == {shape[0]}:
         raise ValueError(
             f"{where} has {len(rows)} lines of {shape[0]} numbers; write its transpose, "
@@ -92,20 +94,21 @@ def _as_matrix(
 
 def _list_shapes(shapes: dict[int, tuple[int, int]]) -> str:
     names = [f"{rows}x{cols}" for rows, cols in sorted(shapes.values())]
-    return f"it as {' or '.join(names)} numbers, row by row"
+    return f"{' or '.join(names)} numbers, row by row"
 
 
-def _describe_count(rows: list[list[float]]) -> str:
+def _describe_count(rows: list[list[float]], camera: bool) -> str:
     """What a count of numbers that is no matrix seems to be."""
     numbers = [number for row in rows for number in row]
     count = len(numbers)
     if not count:
         return "is missing: the file is empty"
-    if count == 4:
-        fx, fy, cx, cy = numbers
+    if camera and count in (4, 5, 8) and len(rows) in (1, count):
+        fx, fy, cx, cy = numbers[:4]
+        more = "" if count == 4 else f" and {count - 4} distortions; undistort the images"
         matrix = f"{fx:g} 0 {cx:g} / 0 {fy:g} {cy:g} / 0 0 1"
-        return f"has 4 numbers, which seem to be fx fy cx cy; as a 3x3 matrix: {matrix}"
-    if count in (7, 8) and (len(rows) in (1, count)):
+        return f"has {count} numbers, which seem to be fx fy cx cy{more}; as 3x3 matrix: {matrix}"
+    if not camera and count in (7, 8) and len(rows) in (1, count):
         stamp = "a time stamp and " if count == 8 else ""
         return (
             f"has {count} numbers, which seem to be {stamp}tx ty tz qx qy qz qw, a translation and "

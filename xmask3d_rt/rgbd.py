@@ -49,6 +49,8 @@ CONVERT = {
     "depth": "convert it to 16-bit .png in millimetres or to .npy in metres",
 }
 
+LOSSY = "JPEG keeps 8 bits and not exactly; export depth again as 16-bit .png in millimetres"
+
 
 @dataclass(frozen=True)
 class RgbdFolder(Sequence[View]):
@@ -226,7 +228,9 @@ def _describe_missing(name: str, files: FrameFiles, kind: str) -> _UnusableError
     if other is None:
         return _UnusableError(f"without {kind} file")
     suffix = one_line(other.suffix) or "nameless"
-    return _UnusableError(f"whose {kind} is a {suffix} file", f"{one_line(other)}: {CONVERT[kind]}")
+    lossy = kind == "depth" and suffix.lower() in (".jpg", ".jpeg")
+    advice = LOSSY if lossy else CONVERT[kind]
+    return _UnusableError(f"whose {kind} is a {suffix} file", f"{one_line(other)}: {advice}")
 
 
 def _find_imageless(colors: FrameFiles, poses: FrameFiles, depths: FrameFiles | None) -> list[str]:

@@ -17,6 +17,7 @@ SKEW_TOLERANCE = 1e-4  # of the focal length: 0.05 px at 500
 # Largest entry of RᵀR - I. Matrices written with two decimals reach 0.017, those of the fused
 # kitchen scene 0.0004; an axis that is 1 % too long has 0.02.
 ROTATION_TOLERANCE = 0.02
+ROUNDING = 1e-5  # of entries that are 0 or 1 by definition
 FARTHEST_CAMERA = 131_072  # metres from the origin: twice what point clouds may reach
 
 
@@ -116,7 +117,7 @@ def check_intrinsics(intrinsics: Any, where: str) -> np.ndarray:
     _check_focal_lengths(matrix, where)
     outside = [*matrix[2, :2], matrix[2, 2] - 1, matrix[1, 0] / matrix[1, 1]]
     outside += [*array[:3, 3:].flat, *array[3:, :3].flat]
-    if np.abs(outside).max() > 1e-5:
+    if np.abs(outside).max() > ROUNDING:
         raise ValueError(
             f"{where} must read [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {array.tolist()}"
         )
@@ -175,7 +176,7 @@ def check_pose(pose: Any, where: str) -> np.ndarray:
         raise ValueError(f"{where} must have shape [4, 4], got {list(array.shape)}")
     check_finite(array, where)
     _check_rotation(array[:3, :3], where)
-    if not np.allclose(array[3], (0, 0, 0, 1)):
+    if np.abs(array[3] - (0, 0, 0, 1)).max() > ROUNDING:
         raise ValueError(
             f"{where}: its last row must be 0 0 0 1, got {array[3].tolist()}; "
             "is the matrix transposed?"
