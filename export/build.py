@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from xmask3d_rt.config import ModelConfig, Precision
-from xmask3d_rt.engines.backends import pick_device
+from xmask3d_rt.engines.backends import BACKENDS, pick_device
 from xmask3d_rt.engines.files import verify_files
 from xmask3d_rt.engines.manifest import Component, Manifest
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.choices import AUTO, Choice, find_auto_device, list_choices
-from xmask3d_rt.export.compiled import SOURCES, BuildOptions, widen_batch
+from xmask3d_rt.export.compiled import BuildOptions, widen_batch
 from xmask3d_rt.export.contracts import COMPONENTS, ENGINES, Contract, get_contract
 from xmask3d_rt.export.engines import build_engine
 from xmask3d_rt.export.fingerprint import compute_fingerprint, read_versions
@@ -27,7 +27,6 @@ from xmask3d_rt.export.plain import PLAIN_CONTRACTS, build_plain, pick_plain_pre
 from xmask3d_rt.export.staging import Staging, open_staging
 from xmask3d_rt.export.tensorrt_build import find_gpu
 from xmask3d_rt.export.weights import Weights
-from xmask3d_rt.tensorrt_library import import_tensorrt
 
 logger = logging.getLogger(__name__)
 
@@ -177,16 +176,18 @@ def _plan(
     if options.ahead_of_time:
         backend = _check_ahead_of_time(backend)
     choices = list_choices(contract, backend, precision, device)
-    backends = {choice.backend for choice in choices}
+    backends = sorted({choice.backend for choice in choices})
+    compiled = [BACKENDS[name] for name in backends if BACKENDS[name].compiler]
     settings = {
         "signature": str(contract.signature),
         "choices": [(choice.backend, choice.precision) for choice in choices],
         "device": device.type if device.type == "cpu" else f"cuda {find_gpu()}",
         "opset": OPSET,
     }
-    if "tensorrt" in backends:
-        settings |= {"tensorrt": str(import_tensorrt()), **options.describe()}
-    sources = [source for key in sorted(backends) for source in SOURCES.get(key, ())]
+    if compiled:
+        settings |= {backend.name: backend.target(device) for backend in compiled}
+        settings |= options.describe()
+    sources = [source for name in backends for source in BACKENDS[name].sources]
     hashed = weights.fingerprint(contract.namespaces)
     fingerprint = compute_fingerprint(config, hashed, (*contract.sources, *sources), settings)
     return Plan(name, fingerprint, contract, choices)
@@ -198,11 +199,13 @@ def _check_ahead_of_time(backend: str) -> str:
     Raises:
         EngineError: one that builds for the machine at hand alone.
     """
-    if backend not in (AUTO, "tensorrt"):
+    able = [name for name, record in BACKENDS.items() if record.ahead_of_time]
+    if backend not in (AUTO, *able):
         raise EngineError(
-            f"--compute-capability builds ahead of time with backend tensorrt alone, not {backend}"
+            f"--compute-capability builds ahead of time with backend {', '.join(able)} alone, "
+            f"not {backend}"
         )
-    return "tensorrt"
+    return able[0] if backend == AUTO else backend
 
 
 def _load_existing(out: Path) -> Manifest | None:

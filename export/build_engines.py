@@ -16,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from xmask3d_rt.command_errors import one_line_errors
 from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
+from xmask3d_rt.engines.backends import BACKENDS
 from xmask3d_rt.engines.manifest import Component
 from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
 from xmask3d_rt.export.compiled import BuildOptions, default_cache_dir
@@ -128,9 +129,7 @@ def build(
     checkpoint: Annotated[Path | None, typer.Option(help="Released XMask3D .pth.tar.")] = None,
     sd: Annotated[Path | None, typer.Option(help="Stable Diffusion v1 weights.")] = None,
     clip: Annotated[Path | None, typer.Option(help="CLIP ViT-L-14 weights.")] = None,
-    backend: Annotated[
-        str, typer.Option(help="auto, onnxruntime, openvino, inductor or tensorrt.")
-    ] = "auto",
+    backend: Annotated[str, typer.Option(help=f"auto, or one of {', '.join(BACKENDS)}.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
     only: Annotated[
         list[str] | None, typer.Option(help="Build this component alone; may be repeated.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.engines.backends import BACKENDS
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.version import __version__
 
@@ -23,25 +24,32 @@ EXPORTER = (
 )
 # The parts of a configuration that engines and weights depend on.
 _CONFIG_PARTS = ("point_encoder", "binary_head", "diffusion", "mask_head", "clip")
-_LIBRARIES = (
-    ("torch",),
-    ("diffusers",),
-    ("onnx",),
-    ("onnxscript",),
-    ("safetensors",),
-    ("onnxruntime", "onnxruntime-gpu"),
-    ("openvino",),
-    ("tensorrt",),
-    ("tensorrt-rtx",),
+# Libraries that every build goes through; any of each group.
+_EXPORT_LIBRARIES = (("torch",), ("diffusers",), ("onnx",), ("onnxscript",), ("safetensors",))
+_BACKEND_LIBRARIES = tuple(
+    group
+    for backend in BACKENDS.values()
+    for group in backend.libraries
+    if group not in _EXPORT_LIBRARIES
 )
-# Of no effect on components of other backends; their versions are among the settings of theirs.
-_SEPARATE = ("xmask3d_rt", "tensorrt", "tensorrt-rtx")
+# Of no effect on components of other backends: what compiles is among the settings of its own.
+_SEPARATE = (
+    "xmask3d_rt",
+    *(
+        name
+        for backend in BACKENDS.values()
+        if backend.compiler
+        for group in backend.libraries
+        if group not in _EXPORT_LIBRARIES
+        for name in group
+    ),
+)
 
 
 def read_versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries a build uses; absent ones left out."""
     versions = {"xmask3d_rt": __version__, "python": platform.python_version()}
-    for names in _LIBRARIES:
+    for names in (*_EXPORT_LIBRARIES, *_BACKEND_LIBRARIES):
         for name in names:
             try:
                 versions[name] = importlib.metadata.version(name)

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.base import PRECISION_DTYPES, Signature
-from xmask3d_rt.engines.inductor import LIBRARY, describe_target
+from xmask3d_rt.engines.inductor import LIBRARY, check_compiler, describe_target
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
 
@@ -106,21 +107,23 @@ def build_inductor(
     return InductorReport(time.perf_counter() - started, output.stat().st_size)
 
 
-def check_compiler() -> str:
-    """The C++ compiler that torch will call.
+def compile_component(job: Compilation) -> InductorReport:
+    """Compile what a build hands on; see `build_inductor`.
 
     Raises:
-        EngineError: there is none.
+        EngineError: there is no module, or as `build_inductor`.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        return str(get_cpp_compiler())
-    except RuntimeError as error:
-        raise EngineError(
-            "backend inductor needs a C++ compiler and found none; install g++ (apt install "
-            "g++), or name one in the environment variable CXX"
-        ) from error
+    if job.module is None:
+        raise EngineError(f"{job.component}: backend inductor needs the torch module")
+    return build_inductor(
+        job.component,
+        job.module,
+        job.inputs,
+        job.output,
+        job.signature,
+        job.precision,
+        job.device,
+    )
 
 
 def _dynamic_shapes(module: nn.Module, signature: Signature) -> Any:

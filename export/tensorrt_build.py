@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.base import AxisRange, Signature
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
@@ -156,6 +157,28 @@ def build_tensorrt(
         host_bytes=values["host_bytes"],
         layers=values["layers"],
         from_cache=from_cache,
+    )
+
+
+def compile_component(job: Compilation) -> BuildReport:
+    """Build what an engine directory is made of; see `build_tensorrt`.
+
+    Raises:
+        EngineError: there is no graph, or as `build_tensorrt`.
+    """
+    if job.graph is None:
+        raise EngineError(f"{job.component}: backend tensorrt needs the exported graph")
+    options = job.options
+    settings = TensorRtSettings(
+        precision=job.precision,
+        compute_capability=options.compute_capability,
+        refit=options.refit,
+        strip_weights=options.strip_weights,
+        tf32=options.tf32,
+        workspace=options.workspace,
+    )
+    return build_tensorrt(
+        job.component, job.graph, job.output, job.signature, settings, options.cache_dir
     )
 
 

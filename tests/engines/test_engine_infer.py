@@ -212,7 +212,7 @@ def test_open_engine_rejected(manifest):
     with pytest.raises(EngineError, match="plain weights"):
         open_engine(manifest, "heads", "cpu")
     manifest.components["linear"] = dataclasses.replace(manifest.get("linear"), backend="abacus")
-    with pytest.raises(EngineError, match="backend 'abacus'; this version has onnxruntime"):
+    with pytest.raises(EngineError, match="backend 'abacus'; this version has tensorrt, openvino"):
         open_engine(manifest, "linear", "cpu")
 
 

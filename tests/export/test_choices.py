@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from xmask3d_rt.config import Precision, get_preset
+from xmask3d_rt.engines import openvino
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export import choices as choices_module
 from xmask3d_rt.export import engines as engine_builder
@@ -33,12 +34,12 @@ def names(choices):
     ],
 )
 def test_auto_on_a_cpu(monkeypatch, bf16, expected):
-    monkeypatch.setattr(choices_module, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(openvino, "has_bf16", lambda: bf16)
     assert names(list_choices(UNET, "auto", "auto", CPU)) == expected
 
 
 def test_thresholds_stay_in_fp32(monkeypatch):
-    monkeypatch.setattr(choices_module, "has_bf16", lambda: True)
+    monkeypatch.setattr(openvino, "has_bf16", lambda: True)
     for precision in ("auto", "bf16"):
         found = list_choices(MASK_HEAD, "openvino", precision, CPU)
         assert names(found) == [("openvino", "fp32")]
@@ -47,7 +48,7 @@ def test_thresholds_stay_in_fp32(monkeypatch):
 
 @pytest.mark.parametrize(("name", "why"), [("vae_encoder", "latent"), ("mask_clip", "fused head")])
 def test_bf16_is_too_coarse_for_some(monkeypatch, name, why):
-    monkeypatch.setattr(choices_module, "has_bf16", lambda: True)
+    monkeypatch.setattr(openvino, "has_bf16", lambda: True)
     contract = get_contract(name, get_preset("tiny"))
     for precision in ("auto", "bf16"):
         found = list_choices(contract, "openvino", precision, CPU)
@@ -72,7 +73,10 @@ def test_nothing_fits_rejected():
 
 
 def test_auto_on_a_gpu(monkeypatch):
-    able = [dataclasses.replace(b, check=lambda device: None) for b in choices_module.BACKENDS]
+    able = {
+        name: dataclasses.replace(backend, check=lambda device: None)
+        for name, backend in choices_module.BACKENDS.items()
+    }
     monkeypatch.setattr(choices_module, "BACKENDS", able)
     pairs = [
         ("tensorrt", "fp16"),

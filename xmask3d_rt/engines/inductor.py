@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
+from xmask3d_rt.engines.openvino import pick_half
 from xmask3d_rt.engines.stamp import read_stamp
 from xmask3d_rt.errors import EngineError
 
@@ -100,6 +102,51 @@ def describe_target(device: torch.device) -> str:
         major, minor = torch.cuda.get_device_capability(device)
         return f"sm_{major}{minor}"
     return f"cpu {torch.backends.cpu.get_cpu_capability().lower()}"
+
+
+def check_compiler() -> str:
+    """The C++ compiler that torch will call.
+
+    Raises:
+        EngineError: there is none.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return str(get_cpp_compiler())
+    except RuntimeError as error:
+        raise EngineError(
+            "backend inductor needs a C++ compiler and found none; install g++ (apt install "
+            "g++), or name one in the environment variable CXX"
+        ) from error
+
+
+def _check(device: torch.device) -> None:
+    check_compiler()
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise EngineError("backend inductor compiles for a GPU only where there is one")
+
+
+def _open(file: EngineFile, device: torch.device, threads: int | None) -> InductorEngine:
+    return InductorEngine(file.component, file.path, file.signature, device, file.precision)
+
+
+BACKEND = Backend(
+    name="inductor",
+    title="inductor compiles for a GPU without TensorRT",
+    precisions=(Precision.FP32, Precision.FP16, Precision.BF16),
+    devices=("cpu", "cuda"),
+    auto_devices=("cuda",),  # on a CPU as fast as openvino, after minutes in place of seconds
+    libraries=(("torch",),),
+    check=_check,
+    open=_open,
+    half=lambda device: Precision.FP16 if device.type == "cuda" else pick_half(device),
+    built_from=BuiltFrom.MODULE,
+    artifact=lambda precision: "model.pt2",
+    compiler="xmask3d_rt.export.inductor_build:compile_component",
+    sources=("xmask3d_rt.export.inductor_build",),
+    target=describe_target,
+)
 
 
 def _first_line(error: Exception) -> str:

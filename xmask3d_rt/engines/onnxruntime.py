@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile, typed_name
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.errors import EngineError
 
@@ -129,9 +131,9 @@ def list_providers(device: torch.device) -> list[Any]:
     Raises:
         EngineError: the installed build has none for it.
     """
+    available = import_onnxruntime().get_available_providers()
     if device.type == "cpu":
         return ["CPUExecutionProvider"]
-    available = import_onnxruntime().get_available_providers()
     if device.type != "cuda" or "CUDAExecutionProvider" not in available:
         raise EngineError(
             f"backend onnxruntime cannot run on {device}: the installed build has "
@@ -140,6 +142,25 @@ def list_providers(device: torch.device) -> list[Any]:
         )
     options = {"device_id": device.index or 0, "use_tf32": 0}
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+def _open(file: EngineFile, device: torch.device, threads: int | None) -> OnnxRuntimeEngine:
+    return OnnxRuntimeEngine(file.component, file.path, file.signature, device, threads)
+
+
+BACKEND = Backend(
+    name="onnxruntime",
+    title="onnxruntime is the reference",
+    precisions=(Precision.FP32, Precision.FP16),
+    devices=("cpu", "cuda"),
+    auto_devices=("cpu", "cuda"),
+    libraries=(("onnxruntime", "onnxruntime-gpu"),),
+    check=list_providers,
+    open=_open,
+    half=lambda device: Precision.FP16 if device.type == "cuda" else None,
+    built_from=BuiltFrom.TYPED_GRAPH,
+    artifact=typed_name,
+)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from xmask3d_rt.engines.files import write_atomically
 from xmask3d_rt.errors import EngineError, StaleEngineError
 
 STAMP_SUFFIX = ".json"
+WEIGHTS_INSIDE = "inside"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class BuildStamp:
     version: str
     target: str
     precision: Precision
-    weights: str = "inside"
+    weights: str = WEIGHTS_INSIDE
     profiles: tuple[dict[str, Any], ...] = ()
 
     def save(self, engine: Path) -> Path:

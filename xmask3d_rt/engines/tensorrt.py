@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, rebuild_command
 from xmask3d_rt.errors import EngineError, StaleEngineError
@@ -299,3 +300,33 @@ def _make_log(trt: Any) -> Any:
             return " | ".join(self.errors) or "no reason given"
 
     return Log()
+
+
+def _open(file: EngineFile, device: torch.device, threads: int | None) -> TensorRtEngine:
+    return TensorRtEngine(
+        file.component, file.path, file.signature, device, file.precision, file.cache_dir
+    )
+
+
+BACKEND = Backend(
+    name="tensorrt",
+    title="tensorrt is the fastest on an NVIDIA GPU",
+    precisions=(Precision.FP32, Precision.FP16, Precision.BF16),
+    devices=("cuda",),
+    auto_devices=("cuda",),
+    libraries=(("tensorrt",), ("tensorrt-rtx",)),
+    check=lambda device: import_tensorrt(),
+    open=_open,
+    half=lambda device: Precision.FP16,
+    built_from=BuiltFrom.TYPED_GRAPH,
+    artifact=lambda precision: "model.engine",
+    compiler="xmask3d_rt.export.tensorrt_build:compile_component",
+    sources=(
+        "xmask3d_rt.export.precision",
+        "xmask3d_rt.export.activation_ranges",
+        "xmask3d_rt.export.tensorrt_build",
+        "xmask3d_rt.export.tensorrt_child",
+    ),
+    target=lambda device: str(import_tensorrt()),
+    ahead_of_time=True,
+)
