@@ -54,6 +54,7 @@ EXTRAS = {
     "tensorrt-rtx": ["tensorrt-rtx>=1.2"],
     "open_clip": ["open_clip_torch>=2.24"],
     "train": ["tensorboard>=2.16"],
+    "ray": ["ray>=2.40"],
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
@@ -61,6 +62,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "ruff>=0.6",
         "mypy>=1.11",
+        "scikit-learn>=1.3",
     ],
 }
 
@@ -77,5 +79,5 @@ setup(
     package_data={PACKAGE: ["assets/*", "assets/*/*", "py.typed"]},
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["xmask3d=xmask3d_rt.cli:main"]},
+    entry_points={"console_scripts": ["xmask3d=xmask3d_rt.__main__:main"]},
 )

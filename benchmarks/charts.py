@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from xmask3d_rt.files import atomic_write
+
 PANEL = (460, 320)
 MARGIN = (70, 40, 20, 55)  # left, top, right, bottom
 INK, GRID, LINE = "#222222", "#dddddd", "#1f6fb4"
@@ -40,8 +42,8 @@ def draw_curves(path: Path, heading: str, curves: Sequence[Curve]) -> Path:
     draw.text((12, 10), heading, fill=INK, font=ImageFont.load_default(15))
     for i, curve in enumerate(curves):
         _draw_panel(draw, curve, i * width, 34)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    with atomic_write(path) as temporary:
+        image.save(temporary)
     return path
 
 

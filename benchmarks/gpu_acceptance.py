@@ -28,10 +28,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 BUDGET = 530  # seconds
 TAIL_LINES = 15
+PATIENCE = 10  # seconds a step may take to stop: a build keeps what it has finished
 KEPT_BY_MACHINE = ("torch", "triton", "nvidia", "pytorch_triton")
 MODULES = (
     *("numpy", "scipy", "safetensors", "PIL", "plyfile", "regex", "ftfy", "diffusers", "typer"),
-    *("rich", "onnx", "onnxscript", "pytest", "filelock", "hypothesis"),
+    *("rich", "onnx", "onnxscript", "pytest", "filelock", "hypothesis", "psutil", "pydantic"),
 )
 FAILED, OUT_OF_TIME = 1, 3
 
@@ -215,24 +216,27 @@ def find_missing(env: dict[str, str]) -> list[str]:
 
 def run_step(step: Step, out: Path, env: dict[str, str], seconds: float) -> dict[str, Any]:
     """Run a step for at most so long; its entry in the state."""
+    from xmask3d_rt.processes import start_child  # after `find_missing`
+
     log = out / "logs" / f"{step.name.replace(' ', '_')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, *step.command],
+    with (
+        log.open("w") as stream,
+        start_child(
+            (sys.executable, *step.command),
+            PATIENCE,
             cwd=ROOT,
             env=env if step.tf32 else {**env, "NVIDIA_TF32_OVERRIDE": "0"},
             stdout=stream,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+            start_new_session=True,  # a terminal's Ctrl-C reaches this process alone
+        ) as process,
+    ):
         try:
             code: int | None = process.wait(max(1.0, seconds))
         except subprocess.TimeoutExpired:
             code = None
-        finally:
-            _stop(process)
     status = "out of time" if code is None else "passed" if code == 0 else "failed"
     missing = [name for name in step.results if not (out / name).exists()]
     if status == "passed" and missing:
@@ -245,19 +249,6 @@ def run_step(step: Step, out: Path, env: dict[str, str], seconds: float) -> dict
         "missing": missing,
         "tail": lines[-TAIL_LINES:],
     }
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ctrl-C first: a build keeps the components it has finished."""
-    if process.poll() is not None:
-        return
-    for number, patience in ((signal.SIGINT, 10), (signal.SIGKILL, 10)):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(patience)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-        return
 
 
 def summarize(out: Path, state: dict[str, Any]) -> dict[str, Any]:
@@ -297,9 +288,16 @@ def run_all(
         print(f"{step.name}: {entry['status']} {entry.get('seconds', '')}", flush=True)
         if entry["status"] == "failed":
             print("  " + "\n  ".join(entry["tail"]), flush=True)
-        path.write_text(json.dumps(state, indent=2))
-        (out / "summary.json").write_text(json.dumps(summarize(out, state), indent=2))
+        _write_json(path, state)
+        _write_json(out / "summary.json", summarize(out, state))
     return state
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    from xmask3d_rt.files import atomic_write  # after `find_missing`
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2))
 
 
 def find_golden(given: Path | None) -> Path | None:
@@ -346,15 +344,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(f"error: cannot import {', '.join(missing)}; give their wheels with --wheels")
         return FAILED
+    # this process needs the package as well, but comes before the wheels are unpacked
+    sys.path += [p for p in env["PYTHONPATH"].split(os.pathsep) if p not in sys.path]
     settings = Settings(out, options.preset, options.device, golden, options.views, options.repeats)
     steps = list_steps(settings)
     unknown = sorted(set(options.again) - {step.name for step in steps})
     if unknown:
         print(f"error: no step {unknown[0]!r}; steps: {', '.join(s.name for s in steps)}")
         return FAILED
-    (out / "settings.json").write_text(
-        json.dumps({k: str(v) for k, v in dataclasses.asdict(settings).items()}, indent=2)
-    )
+    _write_json(out / "settings.json", {k: str(v) for k, v in dataclasses.asdict(settings).items()})
     state = run_all(steps, out, env, options.budget, options.again)
     outcomes = {state[step.name]["status"] for step in steps}
     print(f"results are in {out}")

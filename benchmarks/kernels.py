@@ -5,21 +5,28 @@ machine's GPU, or on its CPU; `--op NAME` picks operators, `--large` adds the si
 long on a CPU.
 """
 
-import argparse
-import csv
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # its own folder is there, not the checkout
+    from xmask3d_rt.interrupts import end_on_interrupt
+
+    end_on_interrupt()
 
 import torch
+import typer
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, its own folder is there
-
 from benchmarks.registry import KernelCase, collect_cases, resolve_count
+from benchmarks.rows import write_rows
 from benchmarks.timing import copy_gbps, describe_machine, measure
+from xmask3d_rt.export.script import Script
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def run_case(case: KernelCase, device: torch.device, budget_s: float) -> list[dict[str, Any]]:
@@ -46,15 +53,6 @@ def _round(value: float | int | None) -> float | int | None:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows; the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def print_table(rows: list[dict[str, Any]]) -> None:
     """One line for each form, with its share of the copy bandwidth."""
     table = Table(box=None)
@@ -68,32 +66,36 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     Console(width=150).print(table)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--op", action="append", default=[], help="only this operator")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds for each form")
-    parser.add_argument("--large", action="store_true", help="all sizes on a CPU, too")
-    parser.add_argument("--csv", type=Path, help="where to write the rows")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+@app.command(cls=Script)
+def main(
+    op: Annotated[list[str] | None, typer.Option(help="Only this operator.")] = None,
+    device_name: Annotated[str, typer.Option("--device")] = (
+        "cuda" if torch.cuda.is_available() else "cpu"
+    ),
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    budget: Annotated[float, typer.Option(help="Seconds for each form.")] = 1.0,
+    large: Annotated[bool, typer.Option("--large", help="All sizes on a CPU, too.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Where to write the rows.")] = None,
+) -> None:
+    """Time every operator against its naive form."""
+    known = sorted({case.op for case in collect_cases()})
+    if unknown := sorted(set(op or ()) - set(known)):
+        raise ValueError(f"no case of {', '.join(unknown)}; operators: {', '.join(known)}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = torch.device(device_name)
     machine = {**describe_machine(device), "copy_gb_per_s": _round(copy_gbps(device))}
     rows: list[dict[str, Any]] = []
     for case in collect_cases():
-        wanted = not options.op or case.op in options.op
-        if wanted and (options.large or device.type == "cuda" or not case.large):
-            rows += [{**row, **machine} for row in run_case(case, device, options.budget)]
+        wanted = not op or case.op in op
+        if wanted and (large or device.type == "cuda" or not case.large):
+            rows += [{**row, **machine} for row in run_case(case, device, budget)]
     if not rows:
-        known = sorted({case.op for case in collect_cases()})
-        parser.error(f"no case of {', '.join(options.op)}; operators: {', '.join(known)}")
+        raise ValueError(f"{', '.join(op or ())} has large cases alone; add --large")
     print_table(rows)
-    if options.csv:
-        write_csv(options.csv, rows)
+    if csv is not None:
+        write_rows(csv, list(rows[0]), rows)
 
 
 if __name__ == "__main__":
-    main()
+    app()

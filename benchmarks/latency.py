@@ -9,19 +9,21 @@ draws growth curves, writes JSON and appends rows to `benchmarks/results/latency
 """
 
 import json
-import multiprocessing
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # its own folder is there, not the checkout
+    from xmask3d_rt.interrupts import end_on_interrupt
+
+    end_on_interrupt()
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, its own folder is there
 
 from benchmarks.charts import Curve, draw_curves
 from benchmarks.rows import RESULTS, append_rows, describe_setup, list_versions
@@ -34,8 +36,11 @@ from benchmarks.scene_runs import (
     measure_growth,
     open_scene,
 )
+from xmask3d_rt.engines.files import write_atomically
 from xmask3d_rt.engines.manifest import MANIFEST_NAME, Manifest
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.export.script import Script
+from xmask3d_rt.processes import call_apart
 from xmask3d_rt.segmenter import Segmenter
 
 BASELINES = ("module", "none")
@@ -96,10 +101,8 @@ def measure_baseline(job: BaselineJob) -> Measurement:
 
 
 def run_apart(job: BaselineJob) -> Measurement:
-    """`measure_baseline` in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(measure_baseline, job).result()
+    """`measure_baseline` in a process of its own, which ends with this one."""
+    return call_apart(measure_baseline, job)
 
 
 def describe_engines(manifest: Manifest) -> dict[str, str]:
@@ -221,7 +224,7 @@ def percentile50(found: Measurement) -> float:
     return float(found.summarize()["end_to_end"]["p50_ms"])
 
 
-@app.command()
+@app.command(cls=Script)
 def main(
     engine_dir: Annotated[Path, typer.Option(help="Engines, or a folder of such.")] = Path(
         "engines"
@@ -243,11 +246,7 @@ def main(
     if baseline not in BASELINES:
         raise typer.BadParameter(f"--baseline must be one of {', '.join(BASELINES)}")
     console = Console()
-    try:
-        folder = find_engines(engine_dir)
-    except EngineError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(2) from None
+    folder = find_engines(engine_dir)
     if threads is not None:
         torch.set_num_threads(threads)
     config = Manifest.load(folder, verify=False).config
@@ -262,8 +261,7 @@ def main(
         draw_growth(target, report["title"], report["growth"])
         console.print(f"growth curves in {target}", highlight=False, soft_wrap=True)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(report, indent=2) + "\n")
+        write_atomically(json_path, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from benchmarks.timing import describe_machine
 from xmask3d_rt.doctor import describe_system, find_version
 from xmask3d_rt.export.fingerprint import read_versions
+from xmask3d_rt.files import atomic_write
 from xmask3d_rt.memory import read_device_memory, read_peak_memory
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,10 +72,12 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         with path.open(newline="") as stream:
             old = list(csv.DictReader(stream))
     columns = list(dict.fromkeys([*(old[0] if old else ()), *(key for r in rows for key in r)]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as stream:
+    write_rows(path, columns, [*old, *rows])
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV file of rows, whole or not at all; values they lack are empty."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows([*old, *rows])
-    part.replace(path)
+        writer.writerows(rows)

@@ -8,18 +8,21 @@ Takes the fp32 ONNX files of an engine directory built with `--backend onnxrunti
 to `benchmarks/results/tensorrt_rtx_builds.csv`. Works on a machine without a GPU.
 """
 
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # its own folder is there, not the checkout
+    from xmask3d_rt.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import torch
 import typer
 from rich.console import Console
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, its own folder is there
 
 from benchmarks.rows import RESULTS, append_rows, describe_setup
 from xmask3d_rt.config import Precision
@@ -27,7 +30,9 @@ from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.contracts import ENGINES
 from xmask3d_rt.export.precision import convert_onnx
+from xmask3d_rt.export.script import Script
 from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt
+from xmask3d_rt.memory import count_cores
 
 MIB = 2**20
 
@@ -67,13 +72,13 @@ def time_component(
     }
 
 
-@app.command()
+@app.command(cls=Script)
 def main(
     engine_dir: Annotated[Path, typer.Option(help="Engines with ONNX files.")],
     compute_capability: Annotated[str, typer.Option(help="GPU to build for.")] = "8.9",
     precision: Annotated[Precision, typer.Option()] = Precision.FP16,
     only: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
-    threads: Annotated[int, typer.Option(min=1)] = min(4, os.cpu_count() or 1),
+    threads: Annotated[int, typer.Option(min=1)] = min(4, count_cores()),
     csv_path: Annotated[Path, typer.Option("--csv")] = RESULTS / "tensorrt_rtx_builds.csv",
 ) -> None:
     """Build engines for one GPU and keep what it took."""

@@ -1,16 +1,16 @@
 """Measuring one callable on a CPU or a GPU, and describing the machine it ran on."""
 
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from xmask3d_rt.doctor import TOOL_TIMEOUT, describe_system
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.processes import run_command
 from xmask3d_rt.version import __version__
 
 WARM_UP = 2
@@ -79,11 +79,11 @@ def copy_gbps(device: torch.device) -> float:
 
 def describe_machine(device: torch.device) -> dict[str, str]:
     """Device, driver, versions and commit: the columns that make a row comparable."""
+    on_gpu = device.type == "cuda"
+    system = describe_system()
     return {
-        "device": _device_name(device),
-        "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-        if device.type == "cuda"
-        else "",
+        "device": torch.cuda.get_device_name(device) if on_gpu else system["processor"],
+        "driver": system["nvidia driver"] if on_gpu else "",
         "threads": str(torch.get_num_threads()) if device.type == "cpu" else "",
         "torch": torch.__version__,
         "triton": _triton_version(),
@@ -91,15 +91,6 @@ def describe_machine(device: torch.device) -> dict[str, str]:
         "commit": _first_line("git", "rev-parse", "--short", "HEAD"),
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _triton_version() -> str:
@@ -111,9 +102,7 @@ def _triton_version() -> str:
 
 
 def _first_line(*command: str) -> str:
-    """First line a command prints, or nothing where it is missing or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else ""
+    """First line a command prints, or nothing where it is missing, fails or hangs."""
+    outcome = run_command(command, TOOL_TIMEOUT)
+    lines = outcome.stdout.strip().splitlines() if outcome.status == 0 else []
+    return one_line(lines[0]) if lines else ""

@@ -9,6 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+if __name__ == "__main__":
+    from xmask3d_rt.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,6 +26,7 @@ from xmask3d_rt.engines.manifest import Component
 from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
 from xmask3d_rt.export.compiled import BuildOptions, default_cache_dir
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
+from xmask3d_rt.interrupts import raise_on_interrupt
 from xmask3d_rt.memory import read_peak_memory
 
 MIB = 2**20
@@ -194,6 +200,7 @@ def main() -> None:
     """Run the command with warnings on stderr."""
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    raise_on_interrupt()
     app()
 
 

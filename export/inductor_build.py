@@ -7,7 +7,6 @@ whatever the type of their input. Inputs and outputs stay fp32.
 import copy
 import inspect
 import logging
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from xmask3d_rt.engines.base import PRECISION_DTYPES, Signature
 from xmask3d_rt.engines.inductor import LIBRARY, check_compiler, describe_target
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.files import stage_beside
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,8 @@ def build_inductor(
         module = Cast(module, PRECISION_DTYPES[precision])
     module = module.to(device)
     examples = tuple(x.to(device) for x in inputs)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".inductor-", dir=output.parent) as scratch:
-        part = Path(scratch) / "model.pt2"
+    with stage_beside(output) as scratch:
+        part = scratch / "model.pt2"
         try:
             with torch.no_grad(), _quiet():
                 program = torch.export.export(

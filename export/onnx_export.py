@@ -20,6 +20,7 @@ from xmask3d_rt.engines.base import Signature
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.contracts import Contract
 from xmask3d_rt.export.patches import patched
+from xmask3d_rt.files import describe_write_errors
 
 OPSET = 18
 # A protobuf message ends at 2 GiB; smaller graphs keep large weights apart too, because a
@@ -67,7 +68,8 @@ def export_onnx(
     if program is None:
         raise EngineError(f"{contract.name}: the ONNX exporter returned no program")
     _strip_notes(program.model)
-    program.save(str(path), external_data=_weight_bytes(module) > EXTERNAL_DATA_BYTES)
+    with describe_write_errors(path):
+        program.save(str(path), external_data=_weight_bytes(module) > EXTERNAL_DATA_BYTES)
     return path
 
 

@@ -20,6 +20,7 @@ from xmask3d_rt.export.choices import AUTO
 from xmask3d_rt.export.components import load_weights, skip_initialization
 from xmask3d_rt.export.validation import SEED, relative_error
 from xmask3d_rt.export.weights import Weights
+from xmask3d_rt.files import atomic_write
 from xmask3d_rt.kernels import build_unet_maps
 from xmask3d_rt.model.sparse_unet import MinkUNet
 
@@ -110,7 +111,6 @@ def build_plain(
         parity = _write_heads(config, weights, path)
     else:
         parity = _write_sparse_net(name, config, weights, path, report, precision)
-    path.chmod(0o644)  # safetensors writes for the owner alone
     report("hash")
     return Component(
         name=name,
@@ -127,7 +127,8 @@ def build_plain(
 def _write_heads(config: ModelConfig, weights: Weights, path: Path) -> Parity:
     shapes = head_shapes(config)
     tensors = {name: read_tensor(weights, name, shapes[name]) for name in HEAD_TENSORS}
-    save_file(tensors, path)
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary)
     written = load_file(path)
     different = [name for name, tensor in tensors.items() if not torch.equal(written[name], tensor)]
     if different:
@@ -153,7 +154,8 @@ def _write_sparse_net(
     report("fold")
     with _single_thread():
         folded = fold_sparse_unet(module.state_dict())
-    save_file(folded, path)
+    with atomic_write(path) as temporary:
+        save_file(folded, temporary)
     report("check")
     coords = make_voxels(_CHECK_VOXELS)
     generator = torch.Generator().manual_seed(SEED)

@@ -27,6 +27,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.files import describe_write_errors
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
 FOLLOWERS = frozenset(
@@ -122,7 +123,8 @@ def save_onnx(model: ir.Model, target: Path) -> None:
     )
     external = target.name + ".data" if size > EXTERNAL_DATA_BYTES else None
     try:
-        ir.save(model, target, external_data=external)
+        with describe_write_errors(target):
+            ir.save(model, target, external_data=external)
     except BaseException as error:
         target.unlink(missing_ok=True)
         target.with_name(target.name + ".data").unlink(missing_ok=True)

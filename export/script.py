@@ -5,6 +5,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from xmask3d_rt.command_errors import one_line_errors
+from xmask3d_rt.interrupts import raise_on_interrupt
 
 
 class Script(TyperCommand):
@@ -12,5 +13,6 @@ class Script(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        raise_on_interrupt()
         with one_line_errors():
             return super().invoke(ctx)

@@ -5,7 +5,6 @@ are renamed into place and the manifest is written. An interrupted build leaves 
 it was, and the next one goes on from the components already finished.
 """
 
-import fcntl
 import json
 import logging
 import shutil
@@ -14,7 +13,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from xmask3d_rt.engines.files import remember_verified, verify_files, write_atomically
 from xmask3d_rt.engines.manifest import Component, Manifest
@@ -110,24 +111,19 @@ def open_staging(out: Path) -> Iterator[Staging]:
         EngineError: another build into `out` is running, or `out` cannot be written.
     """
     staging = Staging(out)
+    lock = FileLock(staging.root / "lock")
     try:
         staging.root.mkdir(parents=True, exist_ok=True)
-        lock = (staging.root / "lock").open("w")
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise EngineError(f"another build into {out} is running; wait for it to end") from error
     except OSError as error:
         raise EngineError(f"cannot write engines into {out}: {error}") from error
-    with lock:
-        _acquire(lock, out)
-        try:
-            yield staging
-        finally:
-            staging.clean()
-
-
-def _acquire(lock: IO[str], out: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise EngineError(f"another build into {out} is running; wait for it to end") from error
+        yield staging
+    finally:
+        staging.clean()
+        lock.release()
 
 
 @contextmanager

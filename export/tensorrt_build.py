@@ -7,9 +7,7 @@ memory, the caller gets an `EngineError` with the end of its log.
 
 import dataclasses
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from xmask3d_rt.config import Precision
@@ -25,6 +24,8 @@ from xmask3d_rt.engines.base import AxisRange, Signature
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.engine_cache import EngineCache, hash_graph, make_key
+from xmask3d_rt.files import atomic_write
+from xmask3d_rt.processes import describe_status, start_child
 from xmask3d_rt.tensorrt_library import (
     LIBRARIES,
     TensorRtLibrary,
@@ -280,21 +281,16 @@ def _build_new(
     cache_dir: Path | None,
 ) -> dict[str, Any]:
     """Run the child; the engine appears at `output` when it is whole."""
-    _remove_stale(output)
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
-    with tempfile.TemporaryDirectory(prefix="xmask3d-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="xmask3d-") as scratch,
+        atomic_write(output) as part,
+    ):
         job = _describe_job(onnx, part, stamp, settings, cache_dir or Path(scratch))
         job["report"] = str(Path(scratch) / "report.json")
         path = Path(scratch) / "job.json"
         path.write_text(json.dumps(job))
-        try:
-            run_child(
-                component, child_command(path), Path(scratch) / "log", settings.host_memory_limit
-            )
-            values = json.loads(Path(job["report"]).read_text())
-            os.replace(part, output)
-        finally:
-            part.unlink(missing_ok=True)
+        run_child(component, child_command(path), Path(scratch) / "log", settings.host_memory_limit)
+        values: dict[str, Any] = json.loads(Path(job["report"]).read_text())
     return values
 
 
@@ -340,20 +336,17 @@ def run_child(
         EngineError: the process failed or passed the limit; the message has the end of its
             output.
     """
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
+    with (
+        log.open("wb") as stream,
+        start_child(
             command,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a terminal's Ctrl-C reaches this process alone
-        )
-        try:
-            status = _watch(process, host_memory_limit)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        ) as process,
+    ):
+        status = _watch(process, host_memory_limit)
     if status != 0:
         raise EngineError(describe_failure(component, status, log.read_text(errors="replace")))
 
@@ -371,18 +364,19 @@ def _watch(process: "subprocess.Popen[bytes]", host_memory_limit: int | None) ->
 
 
 def _resident_bytes(pid: int) -> int:
+    """Of a process and all below it."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
+        process = psutil.Process(pid)
+        return sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+    except psutil.Error:
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def describe_failure(component: str, status: int, log: str) -> str:
     """One message from the exit status and the log of a build that failed."""
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
     tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:]) or "  (no output)"
-    killed = status == -signal.SIGKILL
+    killed = describe_status(status) == "signal SIGKILL"
     if killed or _OUT_OF_MEMORY.search(log):
         return (
             f"{component}: the TensorRT builder ran out of memory"
@@ -391,7 +385,7 @@ def describe_failure(component: str, status: int, log: str) -> str:
             f"free memory; the end of its log:\n{tail}"
         )
     if status < 0:
-        cause = f"crashed with {signal.Signals(-status).name}"
+        cause = f"crashed with {describe_status(status).removeprefix('signal ')}"
     else:
         cause = f"failed with status {status}"
     return (
@@ -399,11 +393,3 @@ def describe_failure(component: str, status: int, log: str) -> str:
         f"(--only {component} --backend onnxruntime) or another version of the library; the end "
         f"of its log:\n{tail}"
     )
-
-
-def _remove_stale(output: Path) -> None:
-    """Remove what builds that were killed outright left behind."""
-    for path in output.parent.glob(f".{output.name}.*.part"):
-        pid = path.name.split(".")[-2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and sys.platform == "linux":
-            path.unlink(missing_ok=True)

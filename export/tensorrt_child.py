@@ -7,16 +7,14 @@ Source: TensorRT developer guide, "Working with strongly typed networks", "Timin
 TensorRT-RTX guide, "CPU-only AOT".
 """
 
-import ctypes
 import json
-import os
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.files import atomic_write, describe_write_errors
 from xmask3d_rt.memory import read_peak_memory
 from xmask3d_rt.tensorrt_library import TensorRtLibrary, import_tensorrt
 
@@ -26,7 +24,6 @@ REFUSED = 3  # exit status: the graph or the settings were refused, with the rea
 def main(path: str) -> int:
     """Build what the job file says; returns the exit status."""
     job = json.loads(Path(path).read_text())
-    _die_with_parent()
     library = import_tensorrt(job["library"])
     try:
         report = _build(library, job)
@@ -35,12 +32,6 @@ def main(path: str) -> int:
         return REFUSED
     Path(job["report"]).write_text(json.dumps(report))
     return 0
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _build(library: TensorRtLibrary, job: dict[str, Any]) -> dict[str, Any]:
@@ -66,8 +57,8 @@ def _build(library: TensorRtLibrary, job: dict[str, Any]) -> dict[str, Any]:
         raise EngineError("the builder refused the graph")
     if cache is not None:
         _save_timing_cache(config, Path(job["timing_cache"]))
-    with open(job["output"], "wb") as stream:
-        stream.write(memoryview(plan))
+    with describe_write_errors(Path(job["output"])):
+        Path(job["output"]).write_bytes(memoryview(plan))
     return {
         "parse_seconds": parsed - started,
         "build_seconds": time.perf_counter() - parsed,
@@ -113,10 +104,8 @@ def _load_timing_cache(config: Any, job: dict[str, Any]) -> Any:
 
 def _save_timing_cache(config: Any, path: Path) -> None:
     """Keep what was timed; builds beside this one may write the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
 
 
 if __name__ == "__main__":

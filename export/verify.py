@@ -4,6 +4,7 @@
     python export/verify.py --engine-dir E --inputs case_A_inputs.npz --golden case_A_golden.npz
     python export/verify.py --engine-dir E --scene DIR --golden scene_X_golden.npz
     python export/verify.py --engine-dir E --inputs my_inputs.npz --record my_golden.npz
+    python export/verify.py --train-step --golden train_step.npz
 
 Prints a table (stage, measure, value, limit, ok or FAIL); exits with 1 on any FAIL and with 2
 where there is nothing to compare. What is compared: docs/parity.md.
@@ -15,6 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
+
+if __name__ == "__main__":
+    from xmask3d_rt.interrupts import end_on_interrupt
+
+    end_on_interrupt()
 
 import numpy as np
 import torch
@@ -32,6 +38,7 @@ from xmask3d_rt.export.recording import record_case, record_scene
 from xmask3d_rt.export.script import Script
 from xmask3d_rt.export.tolerances import find_lowest
 from xmask3d_rt.files import atomic_write
+from xmask3d_rt.memory import read_peak_memory
 from xmask3d_rt.rgbd import load_rgbd
 from xmask3d_rt.scene import View
 from xmask3d_rt.segmenter import Segmenter
@@ -196,9 +203,25 @@ def print_check(console: Console, title: str, check: Check) -> None:
 def format_numbers(row: Row) -> tuple[str, str]:
     """Value and limit of a row as text: shares in percent, counts whole, errors to 3 digits."""
     relation = ">= " if row.at_least else "<= "
-    style = "{:.3%}" if row.at_least else "{:.3g}" if row.metric == "relative L2" else "{:.0f}"
+    relative = row.metric.startswith("relative")
+    style = "{:.3%}" if row.at_least else "{:.3g}" if relative else "{:.0f}"
     limit = "none" if row.limit is None else relation + style.format(row.limit)
     return style.format(row.value), limit
+
+
+def check_train_options(golden: Path | None, *others: object) -> Path:
+    """The recorded step, where nothing but it is given.
+
+    Raises:
+        ValueError: it is missing, or an option of the other comparisons is given.
+    """
+    if golden is None:
+        raise ValueError("verify: --train-step needs --golden, a recorded training step")
+    if any(others):
+        raise ValueError(
+            "verify: --train-step goes with --golden, --preset, --json, --device and --threads"
+        )
+    return golden
 
 
 def check_options(
@@ -224,13 +247,19 @@ def check_options(
 
 @app.command(cls=Script)
 def verify(
+    train_step: Annotated[
+        bool,
+        typer.Option("--train-step", help="Check one training step, with synthetic weights."),
+    ] = False,
     module: Annotated[
         bool, typer.Option("--module", help="Check the PyTorch module, with synthetic weights.")
     ] = False,
     engine_dir: Annotated[Path | None, typer.Option(help="Check built engines.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help=f"Configuration of --module; {DEFAULT_PRESET} if absent."),
+        typer.Option(
+            help=f"Configuration of --module or --train-step; {DEFAULT_PRESET} if absent."
+        ),
     ] = None,
     inputs: Annotated[Path | None, typer.Option(help="Inputs of a one-view case (.npz).")] = None,
     scene: Annotated[Path | None, typer.Option(help="RGB-D folder with scene.ply.")] = None,
@@ -245,6 +274,12 @@ def verify(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if absent.")] = None,
 ) -> None:
     """Compare a module or engines with a recorded reference, stage by stage."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if train_step:
+        step = check_train_options(golden, module, engine_dir, inputs, scene, record, view)
+        verify_train_step(step, preset or DEFAULT_PRESET, json_path, device)
+        return
     check_options(module, engine_dir, inputs, scene, golden, record)
     if golden is None and json_path is not None:
         raise ValueError("verify: --json reports a comparison; give --golden")
@@ -255,8 +290,6 @@ def verify(
     # Before the model is loaded, which takes longest.
     reference = None if golden is None else read_arrays(golden)
     case = None if inputs is None else read_arrays(inputs)
-    if threads is not None:
-        torch.set_num_threads(threads)
     if engine_dir is not None:
         segmenter, subject = Segmenter(engine_dir, device, threads), str(engine_dir)
     else:
@@ -275,11 +308,44 @@ def verify(
     print_check(console, f"{subject} against {golden}", check)
     if json_path is not None:
         report = {"subject": subject, "case": str(inputs or scene), "golden": str(golden)}
-        with atomic_write(json_path) as temporary:
-            text = json.dumps(report | make_report(segmenter, check), indent=2)
-            temporary.write_text(text + "\n")
+        write_report(json_path, report | make_report(segmenter, check))
     if not check.ok:
         raise typer.Exit(EXIT_MISMATCH)
+
+
+def verify_train_step(golden: Path, preset: str, json_path: Path | None, device: str) -> None:
+    """Compare one training step, print the table, and report.
+
+    Raises:
+        typer.Exit: 1 where a row fails.
+    """
+    from xmask3d_rt.export.train_step import check_train_step
+
+    place = pick_device(device)
+    check = Check(check_train_step(golden, preset, place), {})
+    print_check(Console(), f"training step of {preset} against {golden}", check)
+    if json_path is not None:
+        report = {
+            "subject": f"training step of {preset}",
+            "golden": str(golden),
+            "preset": preset,
+            "weights": "synthetic",
+            "precision": Precision.FP32,
+            "device": str(place),
+            "versions": read_versions(),
+            "peak_memory_bytes": read_peak_memory(),
+            "ok": check.ok,
+            "rows": [row.to_dict() for row in check.rows],
+        }
+        write_report(json_path, report)
+    if not check.ok:
+        raise typer.Exit(EXIT_MISMATCH)
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a report as JSON, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def main() -> None:

@@ -28,7 +28,14 @@ from xmask3d_rt.kernels.view_voxels import (
     finish_view_voxels,
     plan_view_voxels,
 )
-from xmask3d_rt.kernels.vote import SceneVotes, VotedLabels, finish_votes, make_votes, vote
+from xmask3d_rt.kernels.vote import (
+    PairVotes,
+    SceneVotes,
+    VotedLabels,
+    finish_votes,
+    make_votes,
+    vote,
+)
 from xmask3d_rt.kernels.voxelize import Voxels, voxelize
 
 __all__ = [
@@ -37,6 +44,7 @@ __all__ = [
     "KernelMap",
     "LabelTables",
     "MaskAssignment",
+    "PairVotes",
     "PendingViewVoxels",
     "PointLabels",
     "ProjectedView",

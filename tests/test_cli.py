@@ -1,9 +1,11 @@
 """The command line: options, outputs, and one line with the right exit code for every error."""
 
 import functools
+import io
 import json
 import subprocess
 import sys
+import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fuzzing import FUZZ
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 from plyfile import PlyData
 from rich.console import Console
 from typer.testing import CliRunner
 
 from xmask3d_rt import cli
 from xmask3d_rt.classes import parse_classes
+from xmask3d_rt.cli_steps import Steps
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.data.room import generate_room
 from xmask3d_rt.demo import has_engines
@@ -42,9 +49,10 @@ class FakeSegmenter:
         self.device = torch.device(device.replace("auto", "cpu"))
         self.calls.append({"device": device} | ({"threads": threads} if threads else {}))
 
-    def run(self, points, classes, views=None, up=None, virtual_views=8, progress=None):
+    def run(self, points, classes, views=None, up=None, virtual_views=8, progress=None, **extra):
         if self.failure is not None:
             raise self.failure
+        self.calls[-1].update(extra)
         points, classes = as_point_cloud(points), parse_classes(classes)
         if isinstance(views, str):
             self.calls[-1]["views"] = views
@@ -80,8 +88,6 @@ def segmenter(monkeypatch):
 @pytest.fixture
 def room(tmp_path):
     """A cloud, three views and an engine folder with one component."""
-    from PIL import Image
-
     np.savez(tmp_path / "scene.npz", xyz=XYZ, rgb=np.zeros((6, 3), np.uint8))
     for name in ("color", "pose"):
         (tmp_path / name).mkdir()
@@ -149,7 +155,7 @@ def test_segment_writes_and_reports(room, segmenter):
 
 def test_memory_of_a_gpu_is_reported_where_there_is_one(room, segmenter, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 << 30, 10 << 30))
-    assert "GPU memory in use: 7,168 MiB" in segment(room, "--device", "cuda").stdout
+    assert "GPU memory in use: 7.00 GiB" in segment(room, "--device", "cuda").stdout
     assert "GPU memory" not in segment(room, "--device", "cpu").stdout
 
 
@@ -169,6 +175,8 @@ def test_no_views(room, segmenter):
 def test_demo_builds_once_and_leaves_pictures(tmp_path, segmenter, monkeypatch):
     small = functools.partial(generate_room, image_size=(48, 64), point_spacing=0.15)
     monkeypatch.setattr("xmask3d_rt.demo.generate_room", small)
+    for module in ("demo", "picture"):
+        monkeypatch.setattr(f"xmask3d_rt.{module}.PANEL", (48, 64))
     builds = []
 
     def build(args):
@@ -186,9 +194,31 @@ def test_demo_builds_once_and_leaves_pictures(tmp_path, segmenter, monkeypatch):
     for suffix in ("ply", "png", "json"):
         assert f"wrote {tmp_path / 'demo/room_labelled'}.{suffix}" in outcome.stdout
         assert (tmp_path / f"demo/room_labelled.{suffix}").is_file()
+    assert f"wrote {tmp_path / 'demo/room_truth.png'}" in outcome.stdout
+    assert Image.open(tmp_path / "demo/room_truth.png").width > 128
     assert outcome.stderr.count("labels mean nothing") == 1
+    assert "total: " in outcome.stdout
+
+
+def test_demo_replaces_its_own_damaged_engines_alone(tmp_path, segmenter, monkeypatch):
+    make_engines(tmp_path / "tiny")
     (tmp_path / "tiny/unet.onnx").write_bytes(b"broken")
     assert not has_engines(tmp_path / "tiny")
+    make_engines(tmp_path / "real", kind="files")
+    assert has_engines(tmp_path / "real")
+    (tmp_path / "real/unet.onnx").write_bytes(b"broken")
+    make_engines(tmp_path / "other")
+    path = tmp_path / "other/manifest.json"
+    path.write_text(path.read_text().replace('"tiny"', '"b15n4"'))
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn/manifest.json").write_text("{")
+    monkeypatch.setattr(cli, "run_build", lambda args: pytest.fail("built"))
+    for name in ("real", "other", "torn"):
+        (tmp_path / name / "unet.onnx").write_bytes(b"broken")
+        outcome = run("demo", "--out", tmp_path / "d", "--engine-dir", tmp_path / name)
+        assert outcome.exit_code == 2
+        assert "the demo does not replace other engines than its own" in outcome.stderr
+        assert not (tmp_path / "d").exists()
 
 
 def test_views_limit(room, segmenter):
@@ -208,6 +238,26 @@ def test_trained_weights_give_no_warning(room, segmenter):
     ("extra", "classes", "message"),
     [
         ((), "wall,,floor", "--classes: class 1 has a blank name"),
+        (("--views-limit", 2), "wall", "--views-limit needs --rgbd"),
+        (("--up", "0,0,1", "--no-views"), "wall", "--up and --no-views exclude each other"),
+        (("--up", "0,0,1", "--rgbd", "."), "wall", "--up and --rgbd exclude each other"),
+        (("--virtual-views", 8, "--rgbd", "."), "wall", "--virtual-views and --rgbd exclude"),
+        (("--virtual-views", 2, "--no-views"), "wall", "--virtual-views and --no-views exclude"),
+        (("--preview", "p.ply"), "wall", "--preview must be a .png file, got 'p.ply'"),
+        (("--out", "a.ply", "--out", "./a.ply"), "wall", "a.ply is given twice"),
+        (("--preview", "a.png", "--out", "a.png"), "wall", "a.png is given twice"),
+        (("--out", "/dev/null/a.ply"), "wall", "cannot write to /dev/null"),
+        (("--up", "abc"), "wall", "--up must be 3 numbers such as 1,1,1, got 'abc'"),
+        (("--up", "0,0,0"), "wall", "--up: up must not be zero"),
+        (("--up", "nan,0,0"), "wall", "--up: up has 1 NaN or infinite values"),
+        (("--device", "gpu"), "wall", "unknown device 'gpu'; use auto, cpu, cuda or cuda:N"),
+        (("--other", "Wall"), "wall", "other='Wall' is a name of class 0 already"),
+        (("--other", " "), "wall", "other is blank"),
+        (("--min-score", 2), "wall", "min_score must lie in 0..1, got 2.0"),
+        (("--min-score", "nan"), "wall", "min_score must lie in 0..1, got nan"),
+        (("--threads", 0), "wall", "Invalid value for '--threads': "),
+        (("--nonsense",), "wall", "No such option: --nonsense"),
+        (("--device", "c\nu\x1b[31m"), "wall", "unknown device 'c\\nu\\x1b[31m'"),
         ((), "wall,Wall", "duplicate class name 'Wall'"),
         ((), "scannet21", "unknown class list 'scannet21'; known lists: scannet20"),
         (("--out", "x.las"), "wall", "cannot write a result to 'x.las'"),
@@ -222,6 +272,64 @@ def test_bad_input_is_one_line_and_exit_2(room, segmenter, extra, classes, messa
     assert outcome.stderr.count("\n") == 1
     assert message in outcome.stderr
     assert not (room / "out").exists()
+    assert segmenter.calls in ([], [{"device": "auto"}])  # found before engines are loaded
+
+
+def test_other_and_min_score(room, segmenter):
+    assert segment(room, "--other", "rest", "--min-score", 0.25).exit_code == 0
+    assert segmenter.calls[0]["other"] == "rest"
+    assert segmenter.calls[0]["min_score"] == 0.25
+
+
+def test_an_output_that_fails_loses_no_other(room, segmenter, monkeypatch):
+    def fail(self, path):
+        raise OSError(28, "No space left on device", "/tmp/.hidden-temporary")
+
+    monkeypatch.setattr(Result, "_save_npz", fail)
+    outcome = segment(room, "--out", room / "out/a.npz", "--out", room / "out/a.json")
+    assert outcome.exit_code == 2
+    assert outcome.stderr.splitlines()[-1] == (
+        f"error: cannot write {room / 'out/a.npz'}: No space left on device"
+    )
+    assert (room / "out/a.json").is_file()
+    assert f"wrote {room / 'out/a.json'}" in outcome.stdout
+    assert "a.npz" not in outcome.stdout
+
+
+def test_steps_are_named_while_they_take_time(room, segmenter, monkeypatch):
+    def load(self, *args, **options):
+        time.sleep(0.05)
+        FakeSegmenter.__init__(self, *args, **options)
+
+    segmenter.__init__ = load
+    monkeypatch.setattr("xmask3d_rt.cli_steps.LINE_AFTER", 0)
+    monkeypatch.setattr("xmask3d_rt.cli_steps.LINE_EVERY", 0)
+    outcome = segment(room, "--rgbd", room, "--out", room / "out/a.json")
+    assert outcome.exit_code == 0
+    lines = outcome.stderr.splitlines()
+    assert f"loading engines from {room / 'engines'}" in lines
+    assert [line for line in lines if line.startswith("views")][-3:] == [
+        "views 1/3",
+        "views 2/3",
+        "views 3/3",
+    ]
+    assert "reading" not in outcome.stdout
+    assert outcome.stdout.splitlines()[-1].startswith("total: ")
+
+
+def test_quick_steps_leave_no_line(room, segmenter):
+    lines = segment(room, "--device", "cpu").stderr.splitlines()
+    assert [line for line in lines if "synthetic" not in line] == []
+
+
+def test_steps_draw_one_line_on_a_terminal():
+    stream = io.StringIO()
+    with Steps(Console(file=stream, force_terminal=True, width=80)) as steps:
+        steps.start("reading [b]scene.ply[/b]")
+        steps.start("views 0/2")
+        steps.count("views", 1, 2)
+    assert "views 1/2" in stream.getvalue()
+    assert steps.seconds > 0
 
 
 def test_missing_scene_rejected(room):
@@ -275,6 +383,14 @@ def test_verbose_shows_the_traceback(room, segmenter):
     assert "Traceback" in outcome.stderr
 
 
+@pytest.mark.parametrize("option", ["-v", "--verbose"])
+def test_verbose_may_follow_the_command(room, segmenter, option):
+    segmenter.failure = ValueError("deep inside")
+    outcome = segment(room, option)
+    assert outcome.exit_code == 2
+    assert "Traceback" in outcome.stderr
+
+
 def test_bugs_are_not_hidden(room, segmenter):
     segmenter.failure = KeyError("bug")
     with pytest.raises(KeyError, match="bug"):
@@ -282,10 +398,30 @@ def test_bugs_are_not_hidden(room, segmenter):
 
 
 @pytest.mark.parametrize(
-    "args", [["segment"], ["nonsense"], ["segment", "a", "--views-limit", "0"]]
+    ("args", "message"),
+    [
+        (["segment"], "Missing argument 'SCENE'"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["--nonsense"], "No such option: --nonsense"),
+        (["segment", "a", "--views-limit", "0"], "Invalid value for '--views-limit': "),
+        (["weights", "inspect"], "Missing argument 'FILE'"),
+        (["weights", "nonsense"], "No such command"),
+        (["build", "--nonsense"], "No such option: --nonsense"),
+        (["info", "a\nb", "c\x1b[31m"], "unexpected extra argument"),
+    ],
 )
-def test_wrong_usage_is_exit_2(args):
-    assert run(*args).exit_code == 2
+def test_wrong_usage_is_one_line_and_exit_2(args, message):
+    outcome = run(*args)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith("error: ")
+    assert outcome.stderr.count("\n") == 1
+    assert message in outcome.stderr
+    assert "--help" in outcome.stderr
+
+
+def test_no_arguments_show_the_help():
+    assert "segment" in run().output
+    assert "inspect" in run("weights").output
 
 
 def test_info(room, monkeypatch):
@@ -296,7 +432,7 @@ def test_info(room, monkeypatch):
         "tiny",
         "15 base, 4 novel",
         "synthetic",
-        "1.5 kB",
+        "0.0 MiB",
         "a 0.0e+00",
         "hashed anew",
         "onnxruntime",
@@ -355,6 +491,14 @@ def test_render_writes_an_rgbd_folder(room, placed):
     ("option", "message"),
     [
         (("--size", "640"), "--size must be 2 numbers such as 1x1, got '640'"),
+        (("--size", "infx480"), "--size must be 2 numbers such as 1x1, got 'infx480'"),
+        (("--size", "6e2x480"), "--size must be 2 numbers such as 1x1, got '6e2x480'"),
+        (("--size", "²x480"), "--size must be 2 numbers such as 1x1, got '²x480'"),
+        (
+            ("--size", "99999999x8"),
+            "--size must lie between 8 and 8192 pixels a side, got '99999999x8'",
+        ),
+        (("--size", "7x8"), "--size must lie between 8 and 8192 pixels a side, got '7x8'"),
         (("--up", "0,0,up"), "--up must be 3 numbers such as 1,1,1, got '0,0,up'"),
     ],
 )
@@ -371,9 +515,10 @@ def test_render_needs_colours(room, placed):
     assert "render: the cloud has no colours" in outcome.stderr
 
 
+@pytest.mark.parametrize("option", ["-h", "--help"])
 @pytest.mark.parametrize("command", ["build", "verify"])
-def test_forwarded_commands_keep_their_own_options(command):
-    outcome = run(command, "--help")
+def test_forwarded_commands_keep_their_own_options(command, option):
+    outcome = run(command, option)
     assert outcome.exit_code == 0
     assert "--preset" in outcome.stdout
     assert f"xmask3d {command}" in outcome.stdout
@@ -388,7 +533,42 @@ def test_build_errors_are_one_line():
 
 def test_version_and_help():
     assert run("--version").stdout == "0.1.0\n"
-    assert "segment" in run("--help").stdout
+    for option in ("-h", "--help"):
+        assert "segment" in run(option).stdout
+        assert "--rgbd" in run("segment", option).stdout
+        assert "FILE" in run("weights", "inspect", option).stdout
+
+
+def test_python_runs_the_package():
+    outcome = subprocess.run(
+        [sys.executable, "-m", "xmask3d_rt", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert outcome.stdout == "0.1.0\n"
+
+
+@pytest.mark.parametrize("module", ["xmask3d_rt.cli", "typer", "numpy"])
+def test_ctrl_c_while_modules_load_is_one_line(module, tmp_path):
+    """Whichever module is being imported when the key is pressed."""
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from xmask3d_rt.__main__ import main\n"
+        "main()\n"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, "info", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 130
+    assert outcome.stderr == "interrupted\n"
 
 
 def test_help_imports_nothing_heavy():
@@ -404,3 +584,67 @@ def test_help_imports_nothing_heavy():
     )
     assert outcome.returncode == 0, outcome.stderr
     assert "segment" in outcome.stdout
+
+
+OPTIONS = {
+    "segment": (
+        *("--classes", "--engine-dir", "--out", "--rgbd", "--preview", "--views-limit", "--other"),
+        *("--no-views", "--virtual-views", "--up", "--device", "--threads", "--min-score"),
+    ),
+    "render": ("--out", "--views", "--size", "--up", "--seed"),
+    "info": ("--verify", "--json", "--no-verify"),
+}
+VALUES = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(
+        [
+            *("", "-1", "0", "1", "3", "2.5", "nan", "inf", "-inf", "1e300", "9" * 20),
+            *("0,0,1", "0,0,0", "1,2", "nan,0,1", "1e300,0,0"),
+            *("8x8", "infx8", "99999999x8", "²x9", "--", "-v", "-h"),
+            *("cpu", "cuda:x", "cuda:99", "auto", "meta"),
+            *("wall", "3d printer", "a,b;c", ",", "a\nb", "\ud800"),
+            *(".", "/", "a.ply", "a.png", "/dev/null/a.ply", "\x1b[31m.png"),
+        ]
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def fuzzed_room(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fuzzed")
+    np.savez(root / "scene.npz", xyz=XYZ, rgb=np.zeros((6, 3), np.uint8))
+    make_engines(root / "engines")
+    return root
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("command", OPTIONS)
+@FUZZ
+@given(data=st.data())
+def test_any_options_run_or_are_refused_in_one_line(fuzzed_room, monkeypatch, command, data):
+    """Only the run, the placing of views and the saving are left out."""
+    monkeypatch.chdir(fuzzed_room)
+    monkeypatch.setattr(Result, "save", lambda self, path: path)
+    module = types.ModuleType("xmask3d_rt.segmenter")
+    module.Segmenter = FakeSegmenter
+    monkeypatch.setitem(sys.modules, "xmask3d_rt.segmenter", module)
+    monkeypatch.setattr("xmask3d_rt.virtual_views.place_views", lambda *args, **options: [])
+    monkeypatch.setattr("xmask3d_rt.rgbd_writer.write_rgbd", lambda views, folder: folder)
+    target = "engines" if command == "info" else "scene.npz"
+    args = [command, data.draw(st.one_of(st.just(target), st.just(target), VALUES))]
+    if command == "segment":
+        args += ["--classes", "wall,floor", "--engine-dir", "engines", "--out", "o.ply"]
+    if command == "render":
+        args += ["--out", "views"]
+    for _ in range(data.draw(st.integers(0, 4))):
+        args.append(data.draw(st.sampled_from(OPTIONS[command])))
+        if data.draw(st.booleans()):
+            args.append(data.draw(VALUES))
+    outcome = run(*args)
+    assert outcome.exit_code in (0, 2), args
+    assert "Traceback" not in outcome.output
+    if outcome.exit_code == 2:
+        errors = [line for line in outcome.stderr.split("\n") if line.startswith("error: ")]
+        assert len(errors) == 1, outcome.stderr
+        assert outcome.stderr.endswith(errors[0] + "\n")
+        assert errors[0].isprintable()

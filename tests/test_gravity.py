@@ -51,10 +51,27 @@ def test_given_up_is_normalised():
     np.testing.assert_allclose(check_up((0, -3, 4), "x"), (0, -0.6, 0.8))
 
 
-@pytest.mark.parametrize("up", [(0, 0, 0), (1, 2), (0, np.nan, 1)])
+@pytest.mark.parametrize("length", [1e300, 1e-300, 5e-324, 1.7e308])
+def test_given_up_of_any_length_is_normalised(length):
+    np.testing.assert_allclose(check_up([length, 0, 0], "x"), (1, 0, 0))
+    np.testing.assert_allclose(check_up([0, -length, length], "x"), (0, -(0.5**0.5), 0.5**0.5))
+
+
+@pytest.mark.parametrize("up", [(0, 0, 0), (1, 2), (0, np.nan, 1), (0, np.inf, 0), [[0, 0, 1]]])
 def test_bad_up_rejected(up):
     with pytest.raises(ValueError, match="place_views: up"):
         check_up(up, "place_views")
+
+
+@pytest.mark.parametrize("up", ["abc", "0,0,1", None, [None, 0, 1], [10**400, 0, 0]])
+def test_up_that_is_no_vector_rejected(up):
+    with pytest.raises(TypeError, match="place_views: up must hold real numbers"):
+        check_up(up, "place_views")
+
+
+def test_masked_up_rejected():
+    with pytest.raises(ValueError, match="place_views: up has 1 masked entries"):
+        check_up(np.ma.masked_equal([0.0, 0.5, 1.0], 0.5), "place_views")
 
 
 def test_bad_points_rejected():
@@ -62,6 +79,10 @@ def test_bad_points_rejected():
         estimate_up(np.zeros((5, 2)))
     with pytest.raises(ValueError, match="NaN or infinite"):
         estimate_up(np.full((5, 3), np.nan))
+    with pytest.raises(ValueError, match=r"N >= 1, got \[0, 3\]"):
+        estimate_up(np.zeros((0, 3)))
+    with pytest.raises(ValueError, match=r"coordinates reach 1e\+300"):
+        estimate_up([[0, 0, 0], [1e300, 0, 0]])
 
 
 @pytest.mark.parametrize("limit", [10, 500, 10_000])

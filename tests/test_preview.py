@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from xmask3d_rt.data.room import generate_room
-from xmask3d_rt.preview import BACKGROUND, draw_legend, render_preview
+from xmask3d_rt.preview import BACKGROUND, draw_legend, render_preview, render_previews
 from xmask3d_rt.scene import PointCloud
 
 SIZE = (150, 200)
@@ -60,6 +60,13 @@ def test_previews_are_repeatable(room):
     np.testing.assert_array_equal(first, render_preview(room.points, colors, SIZE))
 
 
+def test_colourings_share_one_picture(room):
+    colors = PALETTE[room.labels]
+    both = render_previews(room.points, [room.rgb, colors], SIZE, up=(0, 0, 1))
+    np.testing.assert_array_equal(both[1], render_preview(room.points, colors, SIZE, up=(0, 0, 1)))
+    assert not np.array_equal(*both)
+
+
 @pytest.mark.parametrize("n", [1, 2, 31])
 def test_few_points_are_drawn(n):
     points = np.random.default_rng(n).uniform(0, 1, (n, 3))
@@ -87,9 +94,11 @@ def test_legend_lists_classes_beside_the_picture():
     np.testing.assert_array_equal(legend[:, :400], image)
     for color in PALETTE[:3]:
         assert (legend[:, 400:] == color).all(axis=2).sum() > 100
-    assert (legend[:, -2:] == BACKGROUND).all()  # long names are cut
+    assert (legend[:, -2:] == BACKGROUND).all()  # long names take a second line
     shares = draw_legend(image, names, PALETTE[:3])
     assert not np.array_equal(shares, legend)
+    few = draw_legend(image, names, PALETTE[:3], [7000, 3000, 1])  # 0.0 % of the points
+    assert not (few[:, 400:] == PALETTE[2]).all(axis=2).any()
 
 
 def test_long_legends_take_further_columns():

@@ -183,11 +183,11 @@ def test_votes_of_a_scene(reference):
     votes = make_votes(len(views[0]), CLASSES)
     for labels in views:
         indices = (labels < CLASSES).nonzero()[:, 0]
-        vote(votes, indices, labels[indices], torch.ones(len(indices)))
+        vote(votes, indices, labels[None, indices], torch.ones(len(indices)))
     seen = votes.coverage > 0
     every = torch.arange(len(seen))
     result = finish_votes(votes, every)
-    assert torch.equal(result.label[seen], reference["voted"].long()[seen])
+    assert torch.equal(result.label[0, seen], reference["voted"].long()[seen])
     assert torch.equal(seen, reference["voted"] < CLASSES)
-    best = votes.counts[seen].topk(2, dim=1).values
+    best = votes.counts[0, seen].topk(2, dim=1).values
     assert (best[:, 0] == best[:, 1]).float().mean() > 0.2

@@ -10,12 +10,12 @@ from xmask3d_rt.scene import View
 K = np.array([[50.0, 0, 31.5], [0, 50.0, 23.5], [0, 0, 1]])
 
 
-def make_view(depth=2.0, intrinsics=K, shift=0.0):
-    image = np.full((48, 64, 3), 90, dtype=np.uint8)
+def make_view(depth=2.0, intrinsics=K, shift=0.0, size=(48, 64), depth_intrinsics=None):
+    image = np.full((*size, 3), 90, dtype=np.uint8)
     pose = np.eye(4)
     pose[0, 3] = shift
-    plane = None if depth is None else np.full((48, 64), depth, dtype=np.float32)
-    return View(image, plane, intrinsics, pose)
+    plane = None if depth is None else np.full(size, depth, dtype=np.float32)
+    return View(image, plane, intrinsics, pose, depth_intrinsics=depth_intrinsics)
 
 
 def test_views_read_back(tmp_path):
@@ -36,6 +36,11 @@ def test_views_read_back(tmp_path):
         ([make_view(), make_view(intrinsics=K * [[2], [2], [1]])], "other intrinsics"),
         ([make_view(None)], "has no depth"),
         ([make_view(70.0)], "reaches 70 m"),
+        (
+            [make_view(), make_view(size=(50, 64))],
+            "view 1 is 64x50, that of view 0 64x48",
+        ),
+        ([make_view(depth_intrinsics=K)], "view 0 has depth_intrinsics"),
     ],
 )
 def test_unwritable_views_rejected(views, message, tmp_path):
@@ -53,6 +58,13 @@ def test_foreign_folder_rejected(tmp_path):
     with pytest.raises(FileExistsError, match="it is a file"):
         write_rgbd([make_view()], tmp_path / "note")
     assert (tmp_path / "photos" / "me.jpg").read_bytes() == b"x"
+
+
+def test_litter_of_file_managers_does_not_count(tmp_path):
+    write_rgbd([make_view()], tmp_path / "views")
+    (tmp_path / "views" / ".DS_Store").write_bytes(b"x")
+    write_rgbd([make_view(), make_view()], tmp_path / "views")
+    assert len(load_rgbd(tmp_path / "views")) == 2
 
 
 def test_interrupted_write_keeps_the_old_folder(tmp_path):

@@ -13,6 +13,9 @@ K = np.array([[500.0, 0, 32], [0, 500, 24], [0, 0, 1]])
 POSE = np.eye(4)
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 DEPTH = np.full((24, 32), 1500, np.uint16)
+STRETCHED = np.diag([1.25, 0.8, 1, 1])  # determinant 1
+SHEARED = np.array([[1, 0.03, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])  # determinant 1
+FAR = np.eye(4) + 4.1e6 * np.eye(4, k=3)
 
 
 class CudaArrayOnly:
@@ -175,7 +178,17 @@ def test_missing_and_broken_files_rejected(tmp_path):
         ({"camera_to_world": np.full((4, 4), -np.inf)}, ValueError, "16 NaN or infinite"),
         ({"camera_to_world": np.eye(3)}, ValueError, r"shape \[4, 4\], got \[3, 3\]"),
         ({"camera_to_world": np.diag([1, -1, 1, 1])}, ValueError, "not a rigid motion"),
-        ({"camera_to_world": np.diag([9, 9, 9, 1])}, ValueError, "not a rigid motion"),
+        (
+            {"camera_to_world": np.diag([9, 9, 9, 1])},
+            ValueError,
+            "not a rigid motion: its axes have the lengths 9, 9 and 9, not 1",
+        ),
+        ({"camera_to_world": STRETCHED}, ValueError, "lengths 1.25, 0.8 and 1, not 1"),
+        ({"camera_to_world": SHEARED}, ValueError, "its axes are not at right angles"),
+        ({"camera_to_world": np.diag([1.02, 1 / 1.02, 1, 1])}, ValueError, "not a rigid motion"),
+        ({"camera_to_world": np.full((4, 4), 1e300)}, ValueError, "not a rigid motion|singular"),
+        ({"camera_to_world": np.diag([1e-300, 1, 1, 1])}, ValueError, "is singular"),
+        ({"camera_to_world": FAR}, ValueError, "lies 4.1e.06 m from the origin; subtract an off"),
         (
             {"camera_to_world": np.eye(4) + np.eye(4)[[3]].T @ np.array([[1, 2, 3, 0]])},
             ValueError,
@@ -186,6 +199,12 @@ def test_missing_and_broken_files_rejected(tmp_path):
         ({"intrinsics": K * np.nan}, ValueError, "NaN"),
         ({"intrinsics": K * [[-1], [1], [1]]}, ValueError, "positive focal lengths"),
         ({"intrinsics": K.T}, ValueError, "must read"),
+        ({"intrinsics": K * [[1], [1], [2]]}, ValueError, "must read"),
+        ({"intrinsics": np.hstack([K, [[9], [0], [0]]])}, ValueError, "must read"),
+        ({"intrinsics": K + [[0, 5, 0], [0, 0, 0], [0, 0, 0]]}, ValueError, "skew of 5 px"),
+        ({"intrinsics": K * [[1e297], [1e297], [1]]}, ValueError, "focal lengths of 1 to 1e.06"),
+        ({"intrinsics": K * [[1e-302], [1e-302], [1]]}, ValueError, "focal lengths of 1 to 1e.06"),
+        ({"intrinsics": np.diag([0.8, 1.1, 1])}, ValueError, "multiply fractions by the image's"),
         ({"intrinsics": K * [[2.1], [2.1], [1]]}, ValueError, "outside the 64x48 image"),
         ({"image": IMAGE.astype(np.float32)}, TypeError, "uint8"),
         ({"image": IMAGE[..., 0]}, ValueError, r"\[H, W, 3\], got \[48, 64\]"),
@@ -197,12 +216,64 @@ def test_missing_and_broken_files_rejected(tmp_path):
         ({"depth_intrinsics": K * 9}, ValueError, "must read"),
         ({"depth_intrinsics": K, "depth": DEPTH[:20]}, ValueError, "outside the 32x20 depth"),
         ({"depth_scale": 0}, ValueError, "depth_scale must be > 0"),
+        ({"depth_scale": -0.001}, ValueError, "depth_scale must be > 0, got -0.001"),
+        ({"depth_scale": np.nan}, ValueError, "depth_scale must be a finite number, got nan"),
+        ({"depth_scale": np.inf}, ValueError, "depth_scale must be a finite number, got inf"),
+        ({"depth_scale": 10**400}, ValueError, "depth_scale must be a finite number"),
+        ({"depth_scale": 1e300}, ValueError, r"depth_scale must lie in 1e-06\.\.1000 metres"),
+        ({"depth_scale": None}, TypeError, "depth_scale must be a number, got NoneType"),
+        ({"depth_scale": "0.001"}, TypeError, "depth_scale must be a number, got str"),
+        ({"depth": np.full((24, 32), 1e300)}, ValueError, "must be metres"),
+        ({"image": np.ma.masked_greater(IMAGE + 5, 2)}, ValueError, "image has 9216 masked"),
+        ({"depth": np.ma.masked_less(DEPTH, 2000)}, ValueError, "depth has 768 masked entries"),
+        ({"camera_to_world": np.ma.masked_equal(POSE, 0)}, ValueError, "has 12 masked entries"),
     ],
 )
 def test_bad_view_rejected(change, error, message):
     fields = {"image": IMAGE, "depth": DEPTH, "intrinsics": K, "camera_to_world": POSE}
     with pytest.raises(error, match=message):
         View(**(fields | change))
+
+
+def test_fused_and_rounded_poses_are_taken(shared):
+    for path in (shared / "scenes/kitchen/pose").iterdir():
+        fused = np.loadtxt(path)
+        for pose in (fused, fused.round(2)):
+            assert View(IMAGE, None, K, pose).camera_to_world is not None
+
+
+def test_rounded_intrinsics_are_taken():
+    rounded = K + [[0, 1e-9, 0], [1e-9, 0, 0], [0, 0, 1e-9]]
+    np.testing.assert_allclose(View(IMAGE, None, rounded, POSE).intrinsics, K, atol=1e-8)
+    projection = np.hstack([K, np.zeros((3, 1))])
+    np.testing.assert_array_equal(View(IMAGE, None, projection, POSE).intrinsics, K)
+
+
+def test_depth_scale_of_any_number_type():
+    for scale in (1, np.float32(0.5), np.int64(2)):
+        assert View(IMAGE, DEPTH // 100, K, POSE, depth_scale=scale).depth[0, 0] == 15 * scale
+
+
+def test_masked_arrays_without_masked_entries_are_taken():
+    np.testing.assert_array_equal(View(np.ma.array(IMAGE), None, K, POSE).image, IMAGE)
+
+
+def test_bad_depth_file_is_named(tmp_path):
+    np.save(tmp_path / "deep.npy", np.full((24, 32), -1.0))
+    view = View(IMAGE, tmp_path / "deep.npy", K, POSE, name="7")
+    with pytest.raises(ValueError, match=r"View 7: .*deep\.npy: depth must be >= 0, got -1"):
+        view.read_depth()
+    np.save(tmp_path / "deep.npy", np.array([["a"]]))
+    with pytest.raises(TypeError, match=r"View 7: .*deep\.npy must hold real numbers"):
+        view.read_depth()
+
+
+def test_name_of_several_lines_stays_one_line():
+    view = View(IMAGE, None, K, POSE, name="a\nb\x1b[31m\udce9")
+    assert view.name == r"a b\x1b[31m\udce9"
+    with pytest.raises(ValueError) as error:
+        View(IMAGE, None, K, None, name="a\nb")
+    assert str(error.value).startswith("View a b: camera_to_world is missing")
 
 
 def test_message_names_the_view():

@@ -98,6 +98,14 @@ def test_without_views_the_3d_head_labels(segmenter, cloud):
     assert (got.coverage == 0).all()
 
 
+@pytest.mark.parametrize("views", ["none", None])
+def test_what_was_done_on_reading_is_noted(segmenter, cloud, views):
+    read = dataclasses.replace(cloud, notes=("3 of 9 points are NaN or infinite: left out",))
+    got = segmenter.run(read, CLASSES, views, virtual_views=2, up=(0, 0, 1))
+    assert read.notes[0] in got.notes
+    assert len(got.notes) > 1
+
+
 def test_a_cloud_alone_gets_rendered_views(segmenter, cloud):
     got = segmenter.run(cloud, CLASSES, virtual_views=2, up=(0, 0, 1))
     assert got.mode == "virtual"
@@ -117,6 +125,101 @@ def test_many_scenes_come_in_order(segmenter, room, cloud, result):
     assert len(next(bad)) == len(cloud)
     with pytest.raises(ValueError, match=r"got \[2, 5\]"):
         next(bad)
+
+
+def test_many_clouds_may_come_without_views(segmenter, room, cloud):
+    small = PointCloud(cloud.xyz[::4], cloud.rgb[::4])
+    rows = np.concatenate([small.xyz, small.rgb.astype(np.float32)], axis=1)
+    scenes = [small, rows, (small, "none"), [small, room.views[:1]], rows[:2].tolist()]
+    options = {"virtual_views": 1, "up": (0, 0, 1)}
+    runs = segmenter.run_many(scenes, CLASSES, **options)
+    assert [next(runs).mode for _ in scenes[:4]] == ["virtual", "virtual", "3d", "views"]
+    with pytest.raises(ValueError, match="no view sees"):  # two points, not a pair
+        next(runs)
+
+
+def test_repr_names_engines_and_device(segmenter):
+    root = str(segmenter.manifest.root)
+    assert repr(segmenter) == f"Segmenter({root!r}, model tiny, device cpu)"
+
+
+def test_notes_say_that_the_weights_are_synthetic(segmenter, cloud, result):
+    alone = segmenter.run(cloud, CLASSES, views="none")
+    for found in (result, alone):
+        assert (
+            "are synthetic (made by a rule, not trained): the labels mean nothing"
+            in (found.notes[-1])
+        )
+        assert str(segmenter.manifest.root) in found.notes[-1]
+
+
+def test_other_takes_what_fits_no_class(segmenter, room, cloud):
+    alone = segmenter.run(cloud, ["sofa"], room.views[:1])
+    assert (alone.scores == 1).all()
+    assert any("'sofa' is the only class, so every point has it" in note for note in alone.notes)
+    found = segmenter.run(cloud, ["sofa"], room.views[:1], other=True)
+    assert found.classes.titles == ["sofa", "other"]
+    assert (found.labels == 1).any()
+    assert not any("only class" in note for note in found.notes)
+    assert any("class 'other' is whatever the names object, things" in n for n in found.notes)
+    assert len({tuple(color) for color in found.colors.tolist()}) == 2
+
+
+@pytest.mark.parametrize("views", [True, False])
+def test_other_is_open_to_base_and_novel_points(segmenter, room, cloud, views):
+    given = room.views[:1] if views else "none"
+    gated = segmenter.run(cloud, ["sofa", "potted plant"], given)
+    found = segmenter.run(cloud, ["sofa", "potted plant"], given, other="rest")
+    assert found.classes.titles == ["sofa", "potted plant", "rest"]
+    # A point keeps its class or loses it to the rest; the gate between the two stays.
+    moved = found.heads["3d"] != gated.heads["3d"]
+    assert set(np.unique(found.heads["3d"][moved])) <= {2}
+    for head in found.heads.values():
+        assert head.max() <= 2
+
+
+def test_uncertain_points_leave_their_class(segmenter, room, cloud, result):
+    least = float(np.median(result.scores))
+    found = segmenter.run(cloud, CLASSES, room.views, min_score=least)
+    np.testing.assert_array_equal(found.scores, result.scores)
+    uncertain = result.scores < np.float32(least)
+    np.testing.assert_array_equal(found.labels, np.where(uncertain, 4, result.labels))
+    np.testing.assert_array_equal(found.heads["fused"], found.labels)
+    assert found.classes.titles[4] == "other"
+    assert f"{uncertain.sum():,} points score below" in found.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"other": "Couch"}, ValueError, "other='Couch' is a name of class 2 already"),
+        ({"other": " "}, ValueError, "other is blank"),
+        ({"other": 3}, TypeError, "other must be True, False or a name, got 3"),
+        ({"min_score": 1.5}, ValueError, r"min_score must lie in 0..1, got 1.5"),
+        ({"min_score": float("nan")}, ValueError, "min_score must lie in 0..1, got nan"),
+        ({"min_score": "high"}, ValueError, "min_score must lie in 0..1, got 'high'"),
+    ],
+)
+def test_bad_other_rejected(segmenter, cloud, options, error, message):
+    with pytest.raises(error, match=message):
+        segmenter.run(cloud, CLASSES, views="none", **options)
+
+
+@pytest.mark.parametrize("callback", ["progress", "observe"])
+def test_a_run_inside_its_own_callback_rejected(segmenter, room, cloud, callback):
+    def again(*_):
+        segmenter.run(cloud, CLASSES, "none")
+
+    with pytest.raises(EngineError, match="called from the progress or observe of a run"):
+        segmenter.run(cloud, CLASSES, room.views[:1], **{callback: again})
+    with pytest.raises(EngineError, match="called from the progress"):
+        segmenter.run(
+            cloud,
+            CLASSES,
+            room.views[:1],
+            **{callback: lambda *_: segmenter.trace_view(cloud, CLASSES, room.views[0])},
+        )
+    assert len(segmenter.run(cloud, CLASSES, "none")) == len(cloud)  # the turn is over
 
 
 def test_concurrent_calls_give_the_labels_of_serial_ones(segmenter, room, cloud, result):

@@ -1,5 +1,6 @@
 """Views in groups, as on a GPU: the same labels as one by one, and nothing that waits for it."""
 
+import dataclasses
 import functools
 from unittest.mock import patch
 
@@ -85,6 +86,31 @@ def test_large_clouds_get_smaller_groups(segmenter, cloud, views, monkeypatch):
     monkeypatch.setattr("xmask3d_rt.segmenter.GROUP_ENTRIES", 2 * len(cloud) + 1)
     segmenter.run(cloud, CLASSES, views)
     assert sizes == [2, 2, 2]
+
+
+@pytest.mark.parametrize("mode", ["views", "virtual", "none"])
+def test_a_room_3_km_from_the_origin(segmenter, room, mode):
+    """Moved by 153,600 voxels, beyond the packed range: the same labels."""
+    moved = np.array([3072, -3072, 512], np.float32)
+    xyz = np.round(room.points * 1024) / 1024  # so that float32 holds the moved points exactly
+    clouds = [PointCloud(xyz, room.rgb), PointCloud(xyz + moved, room.rgb)]
+    np.testing.assert_array_equal(clouds[1].xyz - moved, clouds[0].xyz)
+
+    def move(view):
+        camera_to_world = view.camera_to_world.copy()
+        camera_to_world[:3, 3] += moved
+        return dataclasses.replace(view, camera_to_world=camera_to_world)
+
+    given = room.views[:2]
+    views = {"views": (given, [move(view) for view in given]), "virtual": (None, None)}
+    near, far = (
+        segmenter.run(cloud, CLASSES, its_views, virtual_views=2)
+        for cloud, its_views in zip(clouds, views.get(mode, ("none", "none")), strict=True)
+    )
+    for head, labels in near.heads.items():
+        np.testing.assert_array_equal(far.heads[head], labels)
+    np.testing.assert_array_equal(far.coverage, near.coverage)
+    np.testing.assert_allclose(far.scores, near.scores, atol=1e-5)
 
 
 @pytest.fixture

@@ -101,6 +101,14 @@ def test_turned_world_with_up_given(room):
         assert (view.depth > 0).mean() > 0.7
 
 
+def test_up_of_any_length(room):
+    views = [
+        place_views(room.points, room.rgb, up=[0, 0, length], count=1, size=SIZE)[0]
+        for length in (1, 1e300)
+    ]
+    np.testing.assert_allclose(views[0].camera_to_world, views[1].camera_to_world)
+
+
 def test_tensors_and_written_folder(room, tmp_path):
     points, rgb = torch.from_numpy(room.points), torch.from_numpy(room.rgb)
     views = place_views(points, rgb, count=2, size=SIZE)
@@ -165,7 +173,21 @@ def test_kitchen_views_look_like_the_kitchen(shared):
     ("change", "error", "message"),
     [
         ({"count": 0}, ValueError, "count must be >= 1"),
+        ({"count": None}, TypeError, "count must be an integer, got NoneType"),
+        ({"count": 2.5}, TypeError, "count must be an integer, got float"),
+        ({"count": 10**9}, ValueError, "count is 1000000000, but views of 640x480 fit into memory"),
+        ({"seed": -1}, ValueError, "seed must be >= 0, got -1"),
+        ({"seed": "1"}, TypeError, "seed must be an integer, got str"),
         ({"size": (4, 640)}, ValueError, "size must be"),
+        ({"size": (8, 99_999_999)}, ValueError, "at most 33,554,432 pixels, got .8, 99999999"),
+        ({"size": (480, 10**30)}, ValueError, "at most 33,554,432 pixels"),
+        ({"size": (480.5, 640)}, TypeError, "size must be an integer, got float"),
+        ({"size": 480}, ValueError, r"size must be \(rows, columns\), got 480"),
+        ({"size": (480, 640, 3)}, ValueError, r"size must be \(rows, columns\), got"),
+        ({"fov": np.nan}, ValueError, "fov must be a finite number, got nan"),
+        ({"fov": None}, TypeError, "fov must be a number, got NoneType"),
+        ({"up": (0, np.nan, 1)}, ValueError, "up has 1 NaN"),
+        ({"points": np.full((5, 3), 1e300)}, ValueError, "coordinates reach 1e.300 m"),
         ({"fov": 170.0}, ValueError, "fov must lie in 20..120"),
         ({"up": (0, 0, 0)}, ValueError, "up must not be zero"),
         ({"points": np.zeros((0, 3))}, ValueError, r"N >= 1, got \[0, 3\]"),

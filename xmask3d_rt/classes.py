@@ -1,9 +1,10 @@
 """Class lists: from what a caller writes to names, synonyms and colours."""
 
-import colorsys
 import difflib
 import json
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,11 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
+from xmask3d_rt.class_colors import choose_colors
+from xmask3d_rt.class_files import parse_class_text, read_class_file, unquote
 from xmask3d_rt.config import ASSETS, PRESETS, ClassSplit, get_preset
+from xmask3d_rt.errors import one_line
 
 CLASS_LISTS = ("scannet20", "scannet200", "nyu40")
-GENERATED_HUES = 48
-GENERATED_TONES = ((0.75, 0.95), (0.95, 0.7), (0.45, 0.9), (0.6, 0.55))  # saturation, value
+REPR_CLASSES = 8
+FILE_SUFFIXES = (
+    *(".txt", ".csv", ".tsv", ".list", ".names", ".labels", ".json", ".jsonl", ".yaml", ".yml"),
+    *(".xml", ".toml", ".ini", ".md", ".doc", ".docx", ".pdf", ".xls", ".xlsx", ".npy", ".npz"),
+    *(".pkl", ".py", ".ply", ".pcd", ".xyz"),
+)
+SEPARATORS = ("/", "\\")
+MAX_NAME = 1_000  # characters; the text encoder reads 77 tokens
+JOINERS = "\u200c\u200d"  # invisible, but part of Persian and Hindi words
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +48,17 @@ class ClassList:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.titles)
+
+    def __repr__(self) -> str:
+        first = ", ".join(map(repr, self.titles[:REPR_CLASSES]))
+        more = len(self) - REPR_CLASSES
+        return f"ClassList({len(self)} classes: {first}{f', {more} more' if more > 0 else ''})"
+
+    def find(self, name: str) -> int | None:
+        """Index of the class that has a name, case and white space aside; None for no class."""
+        key = _normalise(name)
+        found = (i for i, names in enumerate(self.names) if key in map(_normalise, names))
+        return next(found, None)
 
     @property
     def titles(self) -> list[str]:
@@ -65,7 +87,8 @@ def parse_classes(classes: ClassesLike, where: str = "run") -> ClassList:
         classes: a sequence with a name or a sequence of synonyms per class; or one string:
             a class list (`scannet20`, `scannet200`, `nyu40`), a preset (`b15n4` ...: the
             classes of its benchmark), the path of a file with a class per line (`;` between
-            synonyms, `#` starts a comment), or "wall,chair;armchair,table".
+            synonyms, `#` starts a comment; also tables and JSON, see `class_files`), a text of
+            several such lines, or "wall,chair;armchair,table".
         where: name of the call, which starts every message.
 
     Returns:
@@ -73,15 +96,20 @@ def parse_classes(classes: ClassesLike, where: str = "run") -> ClassList:
         else generated, distinct and the same on every call.
 
     Raises:
-        ValueError: no classes, a blank name, a name given twice, an unknown class list.
+        ValueError: no classes, a blank name, one with control characters or given twice, an
+            unknown class list, a file of another encoding or form.
         TypeError: a name that is not a string.
         FileNotFoundError: no such file.
     """
     if isinstance(classes, ClassList):
         return classes
     entries: Sequence[str | Sequence[str]]
-    if isinstance(classes, (str, os.PathLike)):
-        entries = _read_entries(os.fspath(classes), where)
+    if isinstance(classes, os.PathLike) or (isinstance(classes, str) and _is_file(Path(classes))):
+        path = Path(classes)
+        where = f"{where}: {one_line(path)}"
+        entries = _read_file(path, where)
+    elif isinstance(classes, str):
+        entries = _read_entries(classes, where)
     elif isinstance(classes, Iterable):
         entries = list(classes)
     else:
@@ -90,7 +118,7 @@ def parse_classes(classes: ClassesLike, where: str = "run") -> ClassList:
         raise ValueError(f"{where}: no classes; pass at least one name, or a list like scannet20")
     names = tuple(_clean_names(entry, i, where) for i, entry in enumerate(entries))
     _check_duplicates(names, where)
-    return ClassList(names, _choose_colors(names))
+    return ClassList(names, choose_colors([_find_color(synonyms) for synonyms in names]))
 
 
 def split_base_novel(classes: ClassList, split: ClassSplit) -> np.ndarray:
@@ -122,8 +150,23 @@ def load_class_list(name: str) -> tuple[tuple[str, tuple[int, int, int] | None],
     return tuple((row["name"], tuple(row["color"]) if "color" in row else None) for row in rows)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a long list of names, or one with NUL, is no file name
+        return False
+
+
+def _read_file(path: Path, where: str) -> list[list[str]]:
+    if not path.exists():
+        raise FileNotFoundError(f"{where}: no such class file")
+    if not path.is_file():
+        raise ValueError(f"{where} is no file; give a file with one class per line")
+    return read_class_file(path, where)
+
+
 def _read_entries(text: str, where: str) -> Sequence[str | Sequence[str]]:
-    """Entries of a string: list name, preset, file, or comma-separated names."""
+    """Entries of a string that is no file: list name, preset, lines, or comma-separated names."""
     key = text.strip().lower()
     if not key:
         raise ValueError(f"{where}: no classes; pass at least one name, or a list like scannet20")
@@ -131,50 +174,77 @@ def _read_entries(text: str, where: str) -> Sequence[str | Sequence[str]]:
         return [name for name, _ in load_class_list(key)]
     if key in PRESETS:
         return list(get_preset(key).split.names)
-    path = Path(text)
-    if _is_file(path):
-        return _read_file(path)
-    if "," in text or ";" in text:
-        return [entry.split(";") for entry in text.split(",")]
-    if path.suffix in (".txt", ".csv", ".list") or os.sep in text:
-        raise FileNotFoundError(f"{where}: no class file {text}")
+    lines = text.strip().splitlines()
+    if len(lines) == 1 and not key.startswith(("[", "{")):
+        return _split_line(text, where)
+    if len(lines) > 1 and all(line.rstrip().endswith(",") for line in lines[:-1]):
+        return [entry.split(";") for entry in text.strip().removesuffix(",").split(",")]
+    return parse_class_text(text, where)
+
+
+def _split_line(text: str, where: str) -> list[list[str]]:
+    """Names with `,` between classes; a word that must be a file or a list is neither."""
+    entries = [[unquote(name) for name in entry.split(";")] for entry in text.split(",")]
+    key = text.strip().lower()
+    alone = len(entries) == 1 == len(entries[0])
+    for name in (name for entry in entries for name in entry):
+        if name.lower().endswith(FILE_SUFFIXES) or (alone and any(c in name for c in SEPARATORS)):
+            raise FileNotFoundError(f"{where}: no class file {one_line(name)}")
     known = (*CLASS_LISTS, *PRESETS)
-    if any(char.isdigit() for char in key) or difflib.get_close_matches(key, known, cutoff=0.75):
+    if alone and _is_near_list(key, known):
         raise ValueError(
-            f"{where}: unknown class list {text!r}; known lists: {', '.join(CLASS_LISTS)}, "
-            f"presets: {', '.join(PRESETS)}, or give names with ',' between classes"
+            f"{where}: unknown class list {one_line(text)!r}; known lists: "
+            f"{', '.join(CLASS_LISTS)}, presets: {', '.join(PRESETS)}, or give names with ',' "
+            "between classes"
         )
-    return [text]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a long list of names is no file name
-        return False
-
-
-def _read_file(path: Path) -> list[list[str]]:
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    entries = [line.split(";") for line in lines if line]
-    if not entries:
-        raise ValueError(f"{path} holds no classes; write one class per line")
     return entries
+
+
+def _is_near_list(key: str, known: Sequence[str]) -> bool:
+    """Whether a name is a misspelt list: close to one, or one with another number."""
+    numbered = [name for name in known if any(char.isdigit() for char in name)]
+    stems = {re.sub(r"\d+", "0", name) for name in numbered}
+    return re.sub(r"\d+", "0", key) in stems or bool(
+        difflib.get_close_matches(key, numbered, cutoff=0.75)
+    )
 
 
 def _clean_names(entry: object, index: int, where: str) -> tuple[str, ...]:
     """The names of one class, white space collapsed."""
     names = [entry] if isinstance(entry, str) else entry
     if not isinstance(names, Iterable):
-        raise TypeError(f"{where}: class {index} must be a name or names, got {entry!r}")
+        raise TypeError(f"{where}: class {index} must be a name or names, got {_show(entry)}")
     cleaned = []
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"{where}: class {index} has a name that is not a string: {name!r}")
+            shown = _show(name)
+            raise TypeError(f"{where}: class {index} has a name that is not a string: {shown}")
         cleaned.append(" ".join(name.split()))
+        _check_characters(cleaned[-1], f"{where}: class {index}")
     if not cleaned or not all(cleaned):
         raise ValueError(f"{where}: class {index} has a blank name; remove it")
     return tuple(cleaned)
+
+
+def _check_characters(name: str, where: str) -> None:
+    """Refuse what no text holds, before an encoder, a terminal or a JSON file meets it."""
+    if len(name) > MAX_NAME:
+        raise ValueError(
+            f"{where} has a name of {len(name):,} characters ({_show(name)}); {MAX_NAME:,} at most"
+        )
+    if name.isprintable():
+        return
+    for char in name:
+        if unicodedata.category(char) in ("Cc", "Cf", "Cs") and char not in JOINERS:
+            raise ValueError(
+                f"{where} has a name with the control character U+{ord(char):04X}: {_show(name)}; "
+                "remove it"
+            )
+
+
+def _show(value: object) -> str:
+    """A value for a message, not longer than a line."""
+    return one_line(repr(value), limit=80)
 
 
 def _normalise(name: str) -> str:
@@ -188,12 +258,13 @@ def _check_duplicates(names: tuple[tuple[str, ...], ...], where: str) -> None:
             first = seen.setdefault(_normalise(name), index)
             if first != index:
                 raise ValueError(
-                    f"{where}: duplicate class name {name!r} in classes {first} and {index}; "
+                    f"{where}: duplicate class name {_show(name)} in classes {first} and {index}; "
                     "each name may stand for one class only"
                 )
     if len(seen) < sum(map(len, names)):
         index = next(i for i, s in enumerate(names) if len({_normalise(n) for n in s}) < len(s))
-        raise ValueError(f"{where}: class {index} lists a name twice: {', '.join(names[index])}")
+        listed = one_line(", ".join(names[index]), limit=200)
+        raise ValueError(f"{where}: class {index} lists a name twice: {listed}")
 
 
 @cache
@@ -207,47 +278,7 @@ def _known_colors() -> dict[str, tuple[int, int, int]]:
     return colors
 
 
-def _choose_colors(names: tuple[tuple[str, ...], ...]) -> np.ndarray:
-    """[C, 3] uint8, all distinct: known colours first, the others as far from them as possible."""
+def _find_color(names: tuple[str, ...]) -> tuple[int, int, int] | None:
+    """ScanNet's colour of the first name that has one."""
     known = _known_colors()
-    colors = np.zeros((len(names), 3), np.uint8)
-    open_classes = []
-    used: set[tuple[int, int, int]] = set()
-    for index, synonyms in enumerate(names):
-        color = next((known[key] for key in map(_normalise, synonyms) if key in known), None)
-        if color is None or color in used:
-            open_classes.append(index)
-            continue
-        used.add(color)
-        colors[index] = color
-    if open_classes:
-        colors[open_classes] = _spread_colors(len(open_classes), np.array(sorted(used)))
-    return colors
-
-
-def _spread_colors(count: int, used: np.ndarray) -> np.ndarray:
-    """`count` colours, each the candidate farthest from all chosen before and from `used`.
-
-    Candidates are hues at a few tones, more hues where many classes need them; after
-    Gonzalez, farthest-point traversal.
-    """
-    hues = max(GENERATED_HUES, 2 * count // len(GENERATED_TONES) + len(used))
-    candidates = np.unique(
-        np.rint(
-            [
-                [255 * part for part in colorsys.hsv_to_rgb(i / hues, saturation, value)]
-                for saturation, value in GENERATED_TONES
-                for i in range(hues)
-            ]
-        ).astype(np.int64),
-        axis=0,
-    )
-    distance = np.full(len(candidates), 3 * 255**2 + 1)
-    for color in used.reshape(-1, 3):
-        distance = np.minimum(distance, ((candidates - color) ** 2).sum(axis=1))
-    chosen = np.empty((count, 3), np.uint8)
-    for i in range(count):
-        best = int(distance.argmax())
-        chosen[i] = candidates[best]
-        distance = np.minimum(distance, ((candidates - candidates[best]) ** 2).sum(axis=1))
-    return chosen
+    return next((known[key] for key in map(_normalise, names) if key in known), None)

@@ -1,4 +1,4 @@
-"""The command line: `xmask3d build | segment | info | doctor | demo | render | verify | weights`.
+"""The command line: `xmask3d build | segment | segment-many | train | eval | info | doctor ...`.
 
 Imports that take time lie inside the commands, so that `xmask3d --help` answers at once. Exit
 codes: 0 done, 1 an export that fails verification, 2 wrong input or a missing piece (one line on
@@ -7,16 +7,31 @@ stderr, a traceback with `--verbose`), 130 Ctrl-C.
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from xmask3d_rt.cli_options import (
+    check_device,
+    check_outputs,
+    check_segment,
+    move_verbose,
+    parse_size,
+    parse_up,
+    save_all,
+)
+from xmask3d_rt.cli_steps import Steps
 from xmask3d_rt.command_errors import EXIT_MISMATCH, one_line_errors
 from xmask3d_rt.version import __version__
 
+if TYPE_CHECKING:
+    pass
+
+HELP = {"help_option_names": ["-h", "--help"]}
 # Options and help are those of a script in export/, which imports torch.
 FORWARD = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -26,7 +41,12 @@ err = Console(stderr=True)
 
 
 class Commands(TyperGroup):
-    """Turns the package's exceptions into one line and an exit code."""
+    """Turns wrong options and the package's exceptions into one line and an exit code."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        """Parse the options in front of the command, `-v` wherever it stands."""
+        with one_line_errors():
+            return super().make_context(info_name, move_verbose(args), *rest, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -36,6 +56,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
+    context_settings=HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -61,7 +82,7 @@ def main() -> None:
     # runnable threads per core two views took 6 to 12 s, with sleeping ones 1.9 s. It is read
     # when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    app(prog_name="xmask3d")
 
 
 def print_version(wanted: bool) -> None:
@@ -91,6 +112,7 @@ def configure(
 
 @app.command()
 def segment(
+    ctx: typer.Context,
     scene: SceneArgument,
     classes: Annotated[
         str,
@@ -123,45 +145,72 @@ def segment(
         int, typer.Option(min=1, help="Views to render from the cloud where none are given.")
     ] = 8,
     up: UpOption = None,
+    other: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Add a class of this name for points that fit none of --classes."
+        ),
+    ] = None,
+    min_score: Annotated[
+        float,
+        typer.Option(
+            help="Points whose score, from 0 to 1, is below go to the class of --other, or to one "
+            "called other."
+        ),
+    ] = 0.0,
     device: DeviceOption = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the engines; all cores if absent.")
     ] = None,
 ) -> None:
     """Label every point of a scene with the classes you name."""
-    from xmask3d_rt import cli_output
-    from xmask3d_rt.classes import parse_classes
-    from xmask3d_rt.memory import read_device_memory
-    from xmask3d_rt.result import check_output
-    from xmask3d_rt.rgbd import load_rgbd, spread_views
-    from xmask3d_rt.scene import PointCloud
+    check_segment(ctx)
+    check_device(device)
+    with Steps(err) as steps:
+        steps.start("starting")
+        from xmask3d_rt import cli_output
+        from xmask3d_rt.classes import parse_classes
+        from xmask3d_rt.memory import read_device_memory
+        from xmask3d_rt.other_class import check_min_score, check_other
+        from xmask3d_rt.rgbd import read_rgbd
+        from xmask3d_rt.scene import PointCloud
 
-    if no_views and rgbd is not None:
-        raise ValueError("--no-views and --rgbd exclude each other")
-    # What the caller gave is checked before engines of gigabytes are loaded.
-    targets = [check_output(path) for path in (*output, *([preview] if preview else []))]
-    class_list = parse_classes(classes, "--classes")
-    cloud = PointCloud.load(scene)
-    views: Any = "none" if no_views else None
-    if rgbd is not None:
-        views = spread_views(load_rgbd(rgbd), views_limit)
+        # Whatever the caller gave is checked before engines of gigabytes are loaded.
+        direction = parse_up(up)
+        targets = check_outputs(output, preview)
+        class_list = parse_classes(classes, "--classes")
+        check_other(other, class_list, "segment")
+        options: dict[str, Any] = {"other": other} if other is not None else {}
+        if min_score:
+            options["min_score"] = check_min_score(min_score, "segment")
+        views: Any = "none" if no_views else None
+        if rgbd is not None:
+            steps.start(f"reading {rgbd}")
+            views = read_rgbd(rgbd).spread(views_limit)
+        steps.start(f"reading {scene}")
+        cloud = PointCloud.load(scene)
+        cloud.require_rgb("segment")
+        steps.start(f"loading engines from {engine_dir}")
+        from xmask3d_rt.segmenter import Segmenter
 
-    from xmask3d_rt.segmenter import Segmenter
-
-    segmenter = Segmenter(engine_dir, device=device, threads=threads)
-    with cli_output.view_progress(err) as progress:
+        segmenter = Segmenter(engine_dir, device=device, threads=threads)
+        steps.start(describe_work(views, virtual_views))
         result = segmenter.run(
             cloud,
             class_list,
             views=views,
-            up=parse_up(up),
+            up=direction,
             virtual_views=virtual_views,
-            progress=progress,
+            progress=partial(report_view, steps),
+            **options,
         )
-    for target in targets:
-        result.save(target)
-    cli_output.print_result(out, result, targets, read_device_memory(segmenter.device))
-    cli_output.warn_synthetic(err, segmenter.manifest)
+        steps.start("saving " + ", ".join(target.name for target in targets))
+        written, failures = save_all(result, targets)
+    memory, manifest = read_device_memory(segmenter.device), segmenter.manifest
+    cli_output.print_result(out, result, written, memory, steps.seconds, manifest)
+    cli_output.warn_synthetic(err, manifest)
+    if failures:
+        raise OSError("; ".join(failures))
 
 
 @app.command()
@@ -173,12 +222,14 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show what an engine folder holds: model, components, precision, parity, origin."""
-    from xmask3d_rt import cli_output
-    from xmask3d_rt.engines.manifest import Manifest
+    with Steps(err) as steps:
+        steps.start(f"checking the files in {engine_dir}")
+        from xmask3d_rt import cli_output
+        from xmask3d_rt.engines.manifest import Manifest
 
-    manifest = Manifest.load(engine_dir)
-    if verify:
-        manifest.verify(full=True)
+        manifest = Manifest.load(engine_dir)
+        if verify:
+            manifest.verify(full=True)
     if as_json:
         typer.echo(manifest.to_json(), nl=False)
     else:
@@ -190,10 +241,12 @@ def doctor(as_json: JsonOption = False) -> None:
     """Show what this machine has, which backends work on it, and why the others don't."""
     import json
 
-    from xmask3d_rt import cli_output
-    from xmask3d_rt.doctor import diagnose
+    with Steps(err) as steps:
+        steps.start("trying the backends")
+        from xmask3d_rt import cli_output
+        from xmask3d_rt.doctor import diagnose
 
-    diagnosis = diagnose()
+        diagnosis = diagnose()
     if as_json:
         typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
     else:
@@ -214,6 +267,38 @@ def verify(ctx: typer.Context) -> None:
     run_app(verify_app, "xmask3d verify", ctx.args)
 
 
+@app.command("eval", context_settings=FORWARD)
+def evaluate(ctx: typer.Context) -> None:
+    """Judge engines or a checkpoint over labelled scenes: IoU, base and novel."""
+    from xmask3d_rt.evaluation.command import app as eval_app
+
+    run_app(eval_app, "xmask3d eval", ctx.args)
+
+
+@app.command(context_settings=FORWARD)
+def segment_many(ctx: typer.Context) -> None:
+    """Label many scenes, by several workers or on Ray, and go on after a stop."""
+    from xmask3d_rt.many.command import app as many_app
+
+    run_app(many_app, "xmask3d segment-many", ctx.args)
+
+
+@app.command(context_settings=FORWARD)
+def data(ctx: typer.Context) -> None:
+    """Labelled scenes: check, convert, generate rooms."""
+    from xmask3d_rt.data.command import app as data_app
+
+    run_app(data_app, "xmask3d data", ctx.args)
+
+
+@app.command(context_settings=FORWARD)
+def train(ctx: typer.Context) -> None:
+    """Train a preset on labelled scenes."""
+    from xmask3d_rt.training.command import app as train_app
+
+    run_app(train_app, "xmask3d train", ctx.args)
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Where room and results go.")] = Path(
@@ -227,23 +312,33 @@ def demo(
     device: DeviceOption = "auto",
 ) -> None:
     """Make a furnished room, segment it with small engines, and draw the result."""
-    from xmask3d_rt import cli_output
-    from xmask3d_rt.demo import has_engines, make_room, save_result
+    check_device(device)
+    with Steps(err) as steps:
+        steps.start(f"looking for engines in {engine_dir}")
+        from xmask3d_rt import cli_output
+        from xmask3d_rt.demo import PRESET, draw_truth, has_engines, make_room, save_result
 
-    if not has_engines(engine_dir):
-        run_build(["--preset", "tiny", "--out", str(engine_dir), "--device", device])
+        found = has_engines(engine_dir)
+    if not found:
+        run_build(["--preset", PRESET, "--out", str(engine_dir), "--device", device])
     out.print(f"making a room of seed {seed} with {views} views in {folder / 'room'}", markup=False)
-    room = make_room(folder / "room", seed, views)
+    with Steps(err) as steps:
+        steps.start("making the room")
+        room = make_room(folder / "room", seed, views)
+        steps.start(f"loading engines from {engine_dir}")
+        from xmask3d_rt.segmenter import Segmenter
 
-    from xmask3d_rt.segmenter import Segmenter
-
-    segmenter = Segmenter(engine_dir, device=device)
-    with cli_output.view_progress(err) as progress:
+        segmenter = Segmenter(engine_dir, device=device)
+        steps.start(f"reading {room / 'scene.ply'}")
+        progress = partial(report_view, steps)
         result = segmenter.run(
             room / "scene.ply", room / "classes.txt", views=room, progress=progress
         )
-    cli_output.print_result(out, result, save_result(result, folder))
-    cli_output.warn_synthetic(err, segmenter.manifest)
+        steps.start("saving")
+        written = [*save_result(result, folder), draw_truth(result, folder / "room_truth.png")]
+    manifest = segmenter.manifest
+    cli_output.print_result(out, result, written, 0, steps.seconds, manifest)
+    cli_output.warn_synthetic(err, manifest)
 
 
 @app.command()
@@ -256,22 +351,36 @@ def render(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other cameras.")] = 0,
 ) -> None:
     """Place cameras inside a coloured cloud and write what they see as an RGB-D folder."""
-    from xmask3d_rt.rgbd_writer import write_rgbd
-    from xmask3d_rt.scene import PointCloud
-    from xmask3d_rt.virtual_views import place_views
+    with Steps(err) as steps:
+        steps.start(f"reading {scene}")
+        from xmask3d_rt.result import check_writable
+        from xmask3d_rt.rgbd_writer import write_rgbd
+        from xmask3d_rt.scene import PointCloud
+        from xmask3d_rt.virtual_views import place_views
 
-    columns, rows = (int(part) for part in split_numbers(size, "x", 2, "--size"))
-    cloud = PointCloud.load(scene)
-    rgb = cloud.require_rgb("render")
-    placed = place_views(
-        cloud.xyz, rgb, up=parse_up(up), count=views, seed=seed, size=(rows, columns)
-    )
-    out.print(f"wrote {len(placed)} views to {write_rgbd(placed, folder)}", markup=False)
+        extent, direction = parse_size(size), parse_up(up)
+        check_writable(folder.parent)
+        cloud = PointCloud.load(scene)
+        rgb = cloud.require_rgb("render")
+        steps.start(f"placing and rendering {views} views")
+        placed = place_views(cloud.xyz, rgb, up=direction, count=views, seed=seed, size=extent)
+        steps.start(f"writing {folder}")
+        target = write_rgbd(placed, folder)
+    out.print(f"wrote {len(placed)} views to {target}", markup=False)
 
 
-def parse_up(up: str | None) -> list[float] | None:
-    """The direction behind `--up`, None where it is to be estimated."""
-    return None if up is None else split_numbers(up, ",", 3, "--up")
+def describe_work(views: Any, virtual_views: int) -> str:
+    """What a run does before its first view is done."""
+    if views is None:
+        return f"placing and rendering {virtual_views} views"
+    return "labelling" if isinstance(views, str) else f"views 0/{len(views)}"
+
+
+def report_view(steps: Steps, done: int, total: int) -> None:
+    """The `progress` of a run; what follows the last view takes seconds, too."""
+    steps.count("views", done, total)
+    if done == total:
+        steps.start("filling in the points that no view saw")
 
 
 def run_build(args: list[str]) -> None:
@@ -283,25 +392,9 @@ def run_build(args: list[str]) -> None:
 
 def run_app(command: typer.Typer, name: str, args: list[str]) -> None:
     """Run another typer command in this process; its errors are handled like any other."""
-    code = command(args=args, prog_name=name, standalone_mode=False)
+    code = command(args=args, prog_name=name, standalone_mode=False, **HELP)
     if code:
         raise typer.Exit(code)
-
-
-def split_numbers(text: str, separator: str, count: int, option: str) -> list[float]:
-    """The numbers of an option such as 640x480 or 0,0,1.
-
-    Raises:
-        ValueError: another count, or words that are not numbers.
-    """
-    example = separator.join("1" * count)
-    try:
-        numbers = [float(part) for part in text.lower().split(separator)]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise ValueError(f"{option} must be {count} numbers such as {example}, got {text!r}")
-    return numbers
 
 
 @weights_app.command("inspect")
@@ -309,9 +402,11 @@ def inspect_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A weight file or folder.")],
 ) -> None:
     """Say what a weight file is and whether it is complete (exit code 1 if it is not)."""
-    from xmask3d_rt.model.checkpoints import inspect_weights
+    with Steps(err) as steps:
+        steps.start(f"reading {file}")
+        from xmask3d_rt.model.checkpoints import inspect_weights
 
-    report = inspect_weights(file)
+        report = inspect_weights(file)
     typer.echo(report.describe())
     if not report.complete:
         raise typer.Exit(EXIT_MISMATCH)

@@ -1,19 +1,23 @@
-"""What the commands print: tables, the bar over views, the warning about synthetic weights."""
+"""What the commands print: tables, notes, the warning about synthetic weights."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from xmask3d_rt.doctor import Diagnosis
-from xmask3d_rt.engines.manifest import Component, Manifest, Parity
-from xmask3d_rt.result import Result
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.memory import format_bytes
+from xmask3d_rt.weights_note import describe_synthetic
+
+if TYPE_CHECKING:  # `doctor` prints on machines whose torch cannot be imported
+    from xmask3d_rt.engines.manifest import Component, Manifest, Parity
+    from xmask3d_rt.result import Result
 
 MAX_CLASSES = 20
 MODES = {
@@ -23,47 +27,39 @@ MODES = {
 }
 
 
-@contextlib.contextmanager
-def view_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over views; yields the callback `Segmenter.run` takes."""
-    columns = (
-        TextColumn("views"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("views", total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield report
-
-
-def warn_synthetic(console: Console, manifest: Manifest | None) -> bool:
+def warn_synthetic(console: Console, manifest: "Manifest | None") -> bool:
     """Say in one line that the weights are made up, where they are; returns whether they are."""
-    if manifest is None or manifest.weights.kind != "synthetic":
-        return False
-    console.print(
-        f"note: the weights of {manifest.root} are synthetic (made by a rule, not trained): "
-        "the labels mean nothing",
-        style="yellow",
-        markup=False,
-        soft_wrap=True,
-    )
-    return True
+    note = describe_synthetic(manifest)
+    if note is not None:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+    return note is not None
 
 
 def print_result(
-    console: Console, result: Result, written: Sequence[Path], device_memory: int = 0
+    console: Console,
+    result: "Result",
+    written: Sequence[Path],
+    device_memory: int = 0,
+    seconds: float | None = None,
+    manifest: "Manifest | None" = None,
 ) -> None:
-    """Points per class, what the labels come from, seconds per stage, GPU memory, files."""
+    """Points per class, what the labels come from, seconds per stage, GPU memory, files.
+
+    Args:
+        console: where to.
+        result: of the run.
+        written: files.
+        device_memory: bytes in use on the GPU.
+        seconds: of the whole command.
+        manifest: of the engines; what `warn_synthetic` says of it is left to that.
+    """
     table = Table("class", "points", "share", "mean score", box=None, header_style="bold")
     rows = result.summarize()["classes"]
     ordered = sorted((row for row in rows if row["points"]), key=lambda row: -row["points"])
     for row in ordered[:MAX_CLASSES]:
-        name = Text("■ ", style="rgb({},{},{})".format(*row["color"])) + Text(row["names"][0])
+        name = Text("■ ", style="rgb({},{},{})".format(*row["color"])) + Text(
+            one_line(row["names"][0])
+        )
         table.add_row(name, f"{row['points']:,}", f"{row['share']:.1%}", f"{row['mean_score']:.2f}")
     console.print(table)
     if len(ordered) > MAX_CLASSES:
@@ -72,17 +68,21 @@ def print_result(
     used = f", {len(result.views)} views, {seen:,} points seen" if result.views else ""
     console.print(f"{len(result):,} points labelled by {MODES[result.mode]}{used}")
     for note in result.notes:
+        if note == describe_synthetic(manifest):
+            continue
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     stages = "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in result.timings.items())
     if stages:
         console.print(f"seconds: {stages}", markup=False, highlight=False, soft_wrap=True)
     if device_memory:
-        console.print(f"GPU memory in use: {device_memory / 2**20:,.0f} MiB", highlight=False)
+        console.print(f"GPU memory in use: {format_bytes(device_memory)}", highlight=False)
     for path in written:
-        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+        console.print(f"wrote {one_line(path)}", markup=False, soft_wrap=True)
+    if seconds is not None:
+        console.print(f"total: {seconds:.1f} s", highlight=False)
 
 
-def print_manifest(console: Console, manifest: Manifest, verified: bool) -> None:
+def print_manifest(console: Console, manifest: "Manifest", verified: bool) -> None:
     """Model, origin of the weights, a row per component, library versions."""
     config, split = manifest.config, manifest.split
     files = manifest.list_files()
@@ -93,7 +93,7 @@ def print_manifest(console: Console, manifest: Manifest, verified: bool) -> None
         f"images, {config.mask_head.queries} masks, {config.voxel_size * 100:g} cm voxels",
         "classes": f"{len(split.names) - novel} base, {novel} novel",
         "weights": _describe_weights(manifest),
-        "files": f"{len(files)}, {_size(sum(file.size for file in files))}; {state}",
+        "files": f"{len(files)}, {format_bytes(sum(file.size for file in files))}; {state}",
         "built with": ", ".join(f"{name} {v}" for name, v in manifest.versions.items()),
     }
     for key, value in rows.items():
@@ -126,35 +126,25 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _describe_weights(manifest: Manifest) -> str:
+def _describe_weights(manifest: "Manifest") -> str:
     weights = manifest.weights
     if weights.kind == "synthetic":
         return "synthetic (made by a rule, not trained): labels mean nothing"
     return ", ".join(f"{file.path} ({file.sha256[:12]})" for file in weights.files)
 
 
-def _component_cells(component: Component) -> tuple[str, ...]:
+def _component_cells(component: "Component") -> tuple[str, ...]:
     """Backend, precision, size, and the worst parity error with its tolerance."""
     parity = component.parity
     checked = "not checked"
     if parity is not None:
         worst = max(parity.errors, key=lambda name: _strain(parity, name))
         checked = f"{worst} {parity.errors[worst]:.1e} <= {parity.tolerances[worst]:.0e}"
-    size = _size(sum(file.size for file in component.files))
+    size = format_bytes(sum(file.size for file in component.files))
     return component.backend, str(component.precision), size, checked
 
 
-def _strain(parity: Parity, name: str) -> float:
+def _strain(parity: "Parity", name: str) -> float:
     """Error of an output over its tolerance; copied weights have a tolerance of 0."""
     error, tolerance = parity.errors[name], parity.tolerances[name]
     return error / tolerance if tolerance else error
-
-
-def _size(count: int) -> str:
-    """A number of bytes for people."""
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.2f} GB"

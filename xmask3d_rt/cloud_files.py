@@ -1,30 +1,44 @@
 """Point clouds from disk: PLY, PCD, NumPy and text files."""
 
+import difflib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from xmask3d_rt.arrays import read_array, read_arrays, to_numpy
+from xmask3d_rt.columns import NamedTable, list_names, scale_colors
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.pcd import parse_pcd
 from xmask3d_rt.ply import read_ply
-from xmask3d_rt.scene import PointCloud, as_point_cloud
+from xmask3d_rt.scene import PointCloud
+from xmask3d_rt.text_cloud import parse_text
 
-PCD_TYPES = {"F": "f", "I": "i", "U": "u"}
 XYZ_KEYS = ("xyz", "points", "points_xyz", "coords")
 RGB_KEYS = ("rgb", "colors", "points_rgb", "color")
+MAX_MESSAGE = 500  # characters beside the path
+SHOWN_FILES = 5  # of a folder, in a message
 
 
 def read_cloud(path: Path) -> PointCloud:
     """A cloud by the suffix of its file.
 
-    `.ply`: any vertex properties. `.npy`: [N, 3] or [N, 6]. `.npz`: `xyz` (or `points`) and
-    `rgb` (or `colors`). `.txt`, `.xyz`, `.csv`: a point per row, columns x y z [r g b], split
-    by spaces or commas. `.pcd`: ascii and binary.
+    `.ply`: any vertex properties. `.npy`: [N, 3] or [N, 6], or a record per point. `.npz`: `xyz`
+    (or `points`) and `rgb` (or `colors`). `.txt`, `.xyz`, `.csv`, `.asc`, `.pts`: a point per
+    row, with a heading or columns x y z [r g b] or x y z intensity r g b. `.pcd`: any encoding.
+
+    Points with NaN or infinite values are left out; 16-bit colours are divided by 257. The notes
+    of the cloud say so.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: unknown suffix, nothing readable inside, or bad values (named with the path).
+        ValueError: a folder, unknown suffix, nothing readable inside, or bad values (named with
+            the path).
+        TypeError: an array that holds no numbers.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no point cloud file {path}")
+        _reject_missing(path)
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise ValueError(
@@ -34,127 +48,124 @@ def read_cloud(path: Path) -> PointCloud:
     try:
         return READERS[suffix](path)
     except (ValueError, TypeError) as error:
-        if str(path) in str(error):
-            raise
-        raise type(error)(f"{path}: {error}") from error
+        said = str(error) if str(path) in str(error) else f"{path}: {error}"
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(one_line(said, len(str(path)) + MAX_MESSAGE)) from error
+
+
+def make_cloud(
+    xyz: Any, rgb: Any, source: Any = None, notes: tuple[str, ...] = (), typed: bool = True
+) -> PointCloud:
+    """A cloud of what a file holds: its finite points, colours as 0..255.
+
+    Args:
+        xyz: [N, 3].
+        rgb: [N, 3] or None.
+        source: the elements of a PLY file.
+        notes: on what was read.
+        typed: the file says the types of its columns (see `scale_colors`).
+
+    Raises:
+        ValueError: wrong shapes or values, or no finite point.
+        TypeError: elements that are not numbers.
+    """
+    xyz = to_numpy(xyz, "xyz")
+    rgb = None if rgb is None else to_numpy(rgb, "rgb")
+    if xyz.ndim == 2 and (rgb is None or rgb.shape == xyz.shape):
+        keep = np.isfinite(xyz).all(axis=1)
+        if rgb is not None:
+            keep &= np.isfinite(rgb).all(axis=1)
+        if not keep.all():
+            xyz, rgb = xyz[keep], None if rgb is None else rgb[keep]
+            notes += (f"{(~keep).sum()} of {len(keep)} points are NaN or infinite: left out",)
+            if not len(xyz):
+                raise ValueError(f"all {len(keep)} points have NaN or infinite values")
+            if source is not None:
+                source, lost = source.take(keep)
+                notes += lost
+    if rgb is not None:
+        rgb, scaled = scale_colors(rgb, typed)
+        notes += scaled
+    return PointCloud(xyz, rgb, source, notes)
+
+
+def _reject_missing(path: Path) -> None:
+    """Raise, with the name of what was probably meant."""
+    folder = path if path.is_dir() else path.parent
+    held = sorted(
+        item
+        for item in (folder.iterdir() if folder.is_dir() else ())
+        if item.suffix.lower() in READERS and not item.name.startswith(".")
+    )
+    if path.is_dir():
+        found = " or ".join(map(str, held[:SHOWN_FILES])) or f"a {', '.join(READERS)} file"
+        said = f"{path} is a folder, not a point cloud file; pass {found}"
+        raise ValueError(one_line(said, 1 << 14))
+    close = difflib.get_close_matches(path.name.lower(), [item.name.lower() for item in held], 1)
+    hint = "".join(f"; there is {item}" for item in held if [item.name.lower()] == close)
+    raise FileNotFoundError(one_line(f"no point cloud file {path}{hint}", 1 << 13))
+
+
+def _make_named(table: NamedTable, source: Any = None, notes: tuple[str, ...] = ()) -> PointCloud:
+    """A cloud of columns whose names and types the file has."""
+    xyz, rgb = table.take_points(), table.take_colors()
+    if rgb is None:
+        notes += (f"none of its columns are colours: {list_names(table.names)}",)
+    return make_cloud(xyz, rgb, source, notes)
 
 
 def _read_ply(path: Path) -> PointCloud:
-    xyz, rgb, source = read_ply(path)
-    return PointCloud(xyz, rgb, source)
-
-
-def _read_npy(path: Path) -> PointCloud:
-    return as_point_cloud(np.load(path, allow_pickle=False), "PointCloud")
-
-
-def _read_npz(path: Path) -> PointCloud:
-    with np.load(path, allow_pickle=False) as arrays:
-        xyz_key = next((key for key in XYZ_KEYS if key in arrays), None)
-        rgb_key = next((key for key in RGB_KEYS if key in arrays), None)
-        if xyz_key is None:
-            raise ValueError(
-                f"no point coordinates: expected one of {', '.join(XYZ_KEYS)}, the file holds "
-                f"{', '.join(arrays) or 'nothing'}"
-            )
-        if rgb_key is None:
-            return as_point_cloud(arrays[xyz_key], "PointCloud")
-        return PointCloud(arrays[xyz_key], arrays[rgb_key])
-
-
-def _read_text(path: Path) -> PointCloud:
-    lines = path.read_text(encoding="utf-8", errors="replace").replace(",", " ").splitlines()
-    rows = [line for line in lines if line.strip() and line.lstrip()[0] not in "#/"]
-    if rows and not _is_number(rows[0].split()[0]):
-        rows = rows[1:]  # a heading
-    if not rows:
-        raise ValueError("the file holds no points")
-    try:
-        table = np.loadtxt(rows, dtype=np.float64, ndmin=2)
-    except ValueError as error:
-        raise ValueError(f"not a table of numbers: {error}") from error
-    columns = 6 if table.shape[1] >= 6 else 3
-    if table.shape[1] < 3:
-        raise ValueError(f"needs 3 columns (x y z) or 6 (x y z r g b), got {table.shape[1]}")
-    return as_point_cloud(table[:, :columns], "PointCloud")
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    table, source, notes = read_ply(path)
+    return _make_named(table, source, notes)
 
 
 def _read_pcd(path: Path) -> PointCloud:
-    """Point Cloud Data v0.7, ascii or binary; colour as packed `rgb`/`rgba` or r, g, b."""
-    content = path.read_bytes()
-    header: dict[str, list[str]] = {}
-    start = 0
-    while "DATA" not in header:
-        end = content.find(b"\n", start)
-        if end < 0:
-            raise ValueError("no DATA line: not a PCD file")
-        words = content[start:end].decode("ascii", errors="replace").split()
-        if words:
-            header[words[0].upper()] = words[1:]
-        start = end + 1
-    vertex = _pcd_table(header, content[start:])
-    xyz = np.stack([vertex[name] for name in "xyz"], axis=1)
-    keep = np.isfinite(xyz).all(axis=1)  # organised clouds mark missing pixels with NaN
-    return PointCloud(xyz[keep], _pcd_colors(vertex[keep]))
+    """Point Cloud Data; colour as packed `rgb`/`rgba` or r, g, b."""
+    return _make_named(parse_pcd(path.read_bytes()))
 
 
-def _pcd_table(header: dict[str, list[str]], body: bytes) -> np.ndarray:
-    """The records of a PCD file as a structured array."""
-    names = header.get("FIELDS", [])
-    if not {"x", "y", "z"} <= set(names):
-        raise ValueError(f"no fields x, y, z (FIELDS {' '.join(names)})")
-    sizes, kinds = header.get("SIZE", []), header.get("TYPE", [])
-    counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
-    dtype = np.dtype(
-        [
-            # Padding fields are all called "_": a structured array needs distinct names.
-            (name if name != "_" else f"_{i}", f"<{PCD_TYPES[kind]}{size}", (count,))
-            if count > 1
-            else (name if name != "_" else f"_{i}", f"<{PCD_TYPES[kind]}{size}")
-            for i, (name, size, kind, count) in enumerate(
-                zip(names, sizes, kinds, counts, strict=True)
-            )
-        ]
-    )
-    total = int(header["POINTS"][0])
-    encoding = header["DATA"][0].lower()
-    if encoding == "binary":
-        if len(body) < total * dtype.itemsize:
-            raise ValueError(f"truncated: {total} points need {total * dtype.itemsize} bytes")
-        return np.frombuffer(body, dtype, total)
-    if encoding != "ascii":
-        raise ValueError(f"PCD DATA {encoding} is not read; save it as binary or ascii")
-    if max(counts) > 1:
-        raise ValueError("ascii PCD with COUNT > 1 is not read; save it as binary")
-    return np.loadtxt(body.decode("ascii").splitlines(), dtype=dtype, ndmin=1)
+def _read_npy(path: Path) -> PointCloud:
+    return _split_array(read_array(path))
 
 
-def _pcd_colors(vertex: np.ndarray) -> np.ndarray | None:
-    """[N, 3] uint8 from packed or separate colour fields."""
-    names = set(vertex.dtype.names or ())
-    for name in ("rgb", "rgba"):
-        if name in names and vertex.dtype[name].itemsize == 4:
-            packed = np.ascontiguousarray(vertex[name]).view(np.uint32)
-            return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1)
-    if {"r", "g", "b"} <= names:
-        return np.stack([vertex[name] for name in "rgb"], axis=1)
-    return None
+def _split_array(array: np.ndarray) -> PointCloud:
+    """A cloud of [N, 3], [N, 6] or records."""
+    if array.dtype.names is not None:
+        names = [name for name in array.dtype.names if not array.dtype[name].shape]
+        return _make_named(NamedTable(names, [array[name].ravel() for name in names]))
+    if array.ndim != 2 or array.shape[1] not in (3, 6):
+        raise ValueError(f"points must have shape [N, 3] or [N, 6], got {list(array.shape)}")
+    return make_cloud(array[:, :3], array[:, 3:] if array.shape[1] == 6 else None, typed=False)
 
 
-READERS = {
+def _read_npz(path: Path) -> PointCloud:
+    held = {name.lower(): name for name in read_arrays(path, ()).held}
+    xyz_key = next((held[key] for key in XYZ_KEYS if key in held), None)
+    rgb_key = next((held[key] for key in RGB_KEYS if key in held), None)
+    if xyz_key is None:
+        raise ValueError(
+            f"no point coordinates: expected one of {', '.join(XYZ_KEYS)}, the file holds "
+            f"{list_names([*held.values()])}"
+        )
+    arrays = read_arrays(path, [key for key in (xyz_key, rgb_key) if key is not None])
+    if rgb_key is None:
+        return _split_array(arrays[xyz_key])
+    return make_cloud(arrays[xyz_key], arrays[rgb_key], typed=False)
+
+
+def _read_text(path: Path) -> PointCloud:
+    xyz, rgb, notes = parse_text(path.read_bytes())
+    return make_cloud(xyz, rgb, None, notes, typed=False)
+
+
+READERS: dict[str, Callable[[Path], PointCloud]] = {
     ".ply": _read_ply,
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".txt": _read_text,
     ".xyz": _read_text,
     ".csv": _read_text,
+    ".asc": _read_text,
+    ".pts": _read_text,
     ".pcd": _read_pcd,
 }

@@ -3,14 +3,24 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
 
-from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
+from xmask3d_rt.errors import (
+    CheckpointError,
+    EngineError,
+    ExportMismatch,
+    TrainingError,
+    one_line,
+)
 
 EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
-INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError)
+MESSAGE_LIMIT = 2000  # characters; lists of missing tensors are long
+# Click's, which newer versions of typer carry inside under another name.
+USAGE_ERRORS: tuple[type[Exception], ...] = (typer.BadParameter.__mro__[1],)
+INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError, TrainingError)
 
 logger = logging.getLogger("xmask3d_rt")
 
@@ -23,8 +33,8 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
         interrupted: what to say after Ctrl-C.
 
     Raises:
-        typer.Exit: 1 for an export that fails verification, 2 for wrong input or a missing
-            piece, 130 after Ctrl-C.
+        typer.Exit: 1 for an export that fails verification, 2 for wrong input, wrong options or
+            a missing piece, 130 after Ctrl-C.
     """
     err = Console(stderr=True)
     try:
@@ -32,8 +42,25 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
     except KeyboardInterrupt:
         err.print(interrupted)
         raise typer.Exit(EXIT_INTERRUPT) from None
+    except USAGE_ERRORS as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+            raise
+        _print_error(err, _describe_usage(error))
+        raise typer.Exit(EXIT_INPUT) from None
     except (*INPUT_ERRORS, ExportMismatch) as error:
         logger.debug("traceback", exc_info=True)
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _print_error(err, error)
         code = EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT
         raise typer.Exit(code) from None
+
+
+def _print_error(err: Console, error: object) -> None:
+    """One line, whatever names and files contributed to the message."""
+    said = one_line(error, MESSAGE_LIMIT)
+    err.print(f"error: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe_usage(error: Any) -> str:
+    """What is wrong with the options, and where to read about them."""
+    said = error.format_message().rstrip(".")
+    return said if error.ctx is None else f"{said}; see {error.ctx.command_path} --help"

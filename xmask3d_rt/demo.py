@@ -1,28 +1,52 @@
 """What `make demo` does around a run: a generated room before it, files to look at after it."""
 
+import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from xmask3d_rt.data.room import generate_room, write_room
 from xmask3d_rt.engines.manifest import MANIFEST_NAME, Manifest
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.files import atomic_write
+from xmask3d_rt.picture import PANEL, draw_picture
 from xmask3d_rt.result import Result
 
 logger = logging.getLogger(__name__)
 
+PRESET = "tiny"
 RESULT_SUFFIXES = (".ply", ".png", ".json")
 
 
 def has_engines(engine_dir: Path) -> bool:
-    """Whether a folder holds whole engines of any preset; damaged ones count as none."""
+    """Whether a folder holds whole engines, of any preset and any weights.
+
+    Raises:
+        EngineError: it holds damaged ones of another model than the demo's, or of real weights,
+            which are not to be replaced.
+    """
     if not (engine_dir / MANIFEST_NAME).is_file():
         return False
     try:
         Manifest.load(engine_dir)
     except EngineError as error:
+        if not _is_own(engine_dir):
+            raise EngineError(
+                f"{error}; the demo does not replace other engines than its own: mend them, or "
+                "give another --engine-dir"
+            ) from error
         logger.warning("building anew: %s", error)
         return False
     return True
+
+
+def _is_own(engine_dir: Path) -> bool:
+    """Whether a manifest, readable or not, is of what the demo builds: tiny, synthetic weights."""
+    try:
+        values = json.loads((engine_dir / MANIFEST_NAME).read_text())
+        return values["config"]["name"] == PRESET and values["weights"]["kind"] == "synthetic"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def make_room(folder: Path, seed: int, views: int) -> Path:
@@ -37,3 +61,20 @@ def make_room(folder: Path, seed: int, views: int) -> Path:
 def save_result(result: Result, folder: Path) -> list[Path]:
     """Save the labelled cloud as PLY, PNG and JSON; returns the paths."""
     return [result.save(folder / f"room_labelled{suffix}") for suffix in RESULT_SUFFIXES]
+
+
+def draw_truth(result: Result, path: Path) -> Path:
+    """Draw the room with the classes it is made of: what labels with real weights would be.
+
+    Args:
+        result: of the room; its cloud has the true labels as a property of its file.
+        path: .png to write.
+
+    Returns:
+        The path.
+    """
+    truth = replace(result, labels=result.cloud.source.vertex.data["label"], heads={})
+    title = f"A generated room, {len(truth):,} points: its colours, and the classes it is made of"
+    with atomic_write(path) as temporary:
+        draw_picture(title, truth.draw_panels(PANEL), truth.list_rows()).save(temporary, "PNG")
+    return path

@@ -1,21 +1,29 @@
 """What this machine has, and which backends work on it: `xmask3d doctor`.
 
 Every backend is tried, not looked up: ONNX Runtime and OpenVINO run a one-node graph, TensorRT
-makes a builder in a child process (a crash of the library stays there).
+makes a builder. This happens in child processes, `python -m xmask3d_rt.doctor PROBE ...`, so that
+a library that crashes, hangs or ends the process is one line of the report like any other fault.
 """
 
 import dataclasses
+import importlib
 import importlib.metadata
+import json
 import os
 import platform
+import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.memory import count_cores
+from xmask3d_rt.processes import describe_status, run_command
 from xmask3d_rt.version import __version__
 
 LIBRARIES = (
@@ -38,13 +46,8 @@ LIBRARIES = (
 )
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 PROBE_TIMEOUT = 120  # seconds for a child process
-TENSORRT_PROBE = """
-import {module} as trt
-logger = trt.Logger(trt.Logger.ERROR)
-if trt.Builder(logger) is None:
-    raise SystemExit("no builder")
-print(trt.__version__)
-"""
+TOOL_TIMEOUT = 10  # seconds for nvidia-smi, which answers within one
+ANSWER = "xmask3d-probe "  # begins a line of a child that is an answer; libraries print, too
 
 
 @dataclass(frozen=True)
@@ -72,33 +75,63 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Look at the machine and try every backend; takes a few seconds, changes nothing."""
+    states: dict[str, BackendState] = {}
+    for group in PROBE_GROUPS:
+        states |= run_probes(list(group))
+    gpus = states.pop("gpus")
     return Diagnosis(
         system=describe_system(),
-        gpus=tuple(list_gpus()),
+        gpus=tuple(gpus.detail.splitlines()) if gpus.works else (f"unknown: {gpus.detail}",),
         libraries={names[0]: find_version(*names) for names in LIBRARIES},
-        backends=(
-            try_backend("cuda", _probe_cuda),
-            try_backend("triton kernels", _probe_triton),
-            try_backend("onnxruntime", _probe_onnxruntime),
-            try_backend("onnxruntime-cuda", _probe_onnxruntime_cuda),
-            try_backend("openvino", _probe_openvino),
-            try_backend("inductor", _probe_inductor),
-            try_backend("tensorrt", lambda: _probe_tensorrt("tensorrt")),
-            try_backend("tensorrt_rtx", lambda: _probe_tensorrt("tensorrt_rtx")),
-        ),
+        backends=tuple(states.values()),
     )
+
+
+def run_probes(names: Sequence[str]) -> dict[str, BackendState]:
+    """Try backends, in a child process that goes on behind each one that crashes or hangs it."""
+    states: dict[str, BackendState] = {}
+    waiting = list(names)
+    while waiting:
+        command = (sys.executable, "-m", "xmask3d_rt.doctor", *waiting)
+        outcome = run_command(command, PROBE_TIMEOUT)
+        lines = outcome.stdout.splitlines()
+        answers = [line.removeprefix(ANSWER) for line in lines if line.startswith(ANSWER)]
+        for name, answer in zip(waiting, answers, strict=False):
+            states[name] = BackendState(name, *json.loads(answer))
+        waiting = waiting[len(answers) :]
+        if not waiting:
+            break
+        reason = f"no answer within {PROBE_TIMEOUT} s: the library or its driver hangs"
+        if outcome.status is not None:
+            said = outcome.stderr.strip().splitlines()[-1:]
+            ending = describe_status(outcome.status)
+            reason = one_line(": ".join([f"the library ended its process with {ending}", *said]))
+        name = waiting.pop(0)
+        states[name] = BackendState(name, False, reason)
+    return states
+
+
+def answer_probes(names: Sequence[str]) -> None:
+    """Try backends in this process and print a line for each: the work of a child process."""
+    for name in names:
+        state = try_backend(name, PROBES[name])
+        sys.stdout.write(f"\n{ANSWER}{json.dumps([state.works, state.detail])}\n")
+        sys.stdout.flush()
 
 
 def try_backend(name: str, probe: Callable[[], str]) -> BackendState:
     """Run a probe; what it returns is the detail of a working backend, what it raises the reason.
 
-    Any exception counts: this is where a broken installation is meant to show.
+    Any exception counts, even one that would end Python: this is where a broken installation is
+    meant to show.
     """
     try:
         return BackendState(name, True, probe())
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else ""
+        reason = one_line(lines[0]) if lines else ""
         if not isinstance(error, Unavailable):
             reason = f"{type(error).__name__}: {reason}"
         return BackendState(name, False, reason)
@@ -122,13 +155,6 @@ def describe_system() -> dict[str, str]:
     }
 
 
-def count_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def list_gpus() -> list[str]:
     """One line per CUDA device that torch sees."""
     import torch
@@ -147,9 +173,11 @@ def find_version(*names: str) -> str | None:
     """Version of the first installed distribution of `names`, with its name where not the first."""
     for name in names:
         try:
-            version = importlib.metadata.version(name)
+            version = str(importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             continue
+        except Exception as error:  # damaged metadata
+            version = f"unreadable: {one_line(error)}"
         return version if name == names[0] else f"{version} ({name})"
     return None
 
@@ -232,18 +260,11 @@ def _probe_tensorrt(module: str) -> str:
     if find_version(module, module.replace("_", "-")) is None:
         extra = "; pip install 'xmask3d_rt[tensorrt-rtx]'" if module == "tensorrt_rtx" else ""
         raise Unavailable(f"not installed{extra}")
-    outcome = subprocess.run(
-        [sys.executable, "-c", TENSORRT_PROBE.format(module=module)],
-        capture_output=True,
-        text=True,
-        timeout=PROBE_TIMEOUT,
-        check=False,
-    )
-    if outcome.returncode != 0:
-        lines = outcome.stderr.strip().splitlines()
-        reason = lines[-1] if lines else f"the library ended with code {outcome.returncode}"
-        raise Unavailable(reason)
-    version = outcome.stdout.strip().splitlines()[-1]
+    trt = importlib.import_module(module)
+    logger = trt.Logger(trt.Logger.ERROR)
+    if trt.Builder(logger) is None:
+        raise Unavailable("no builder")
+    version = trt.__version__
     if not list_gpus():
         return f"{module} {version} builds engines ahead of time; running them needs an NVIDIA GPU"
     return f"{module} {version} builds and runs engines"
@@ -269,7 +290,7 @@ def _read_cpuinfo() -> dict[str, str]:
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return {}
-    pairs = (line.partition(":") for line in path.read_text().splitlines())
+    pairs = (line.partition(":") for line in path.read_text(errors="replace").splitlines())
     values: dict[str, str] = {}
     for key, _, value in pairs:
         values.setdefault(key.strip(), value.strip())
@@ -286,13 +307,8 @@ def _cpu_flags() -> list[str]:
 
 
 def _describe_memory() -> str:
-    """Total and available memory from /proc/meminfo, or what the system configuration says."""
-    path = Path("/proc/meminfo")
-    if path.is_file():
-        rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-        gib = {key: int(rows[key].split()[0]) / 2**20 for key in ("MemTotal", "MemAvailable")}
-        return f"{gib['MemTotal']:.1f} GiB, {gib['MemAvailable']:.1f} GiB available"
-    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    memory = psutil.virtual_memory()
+    return f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available"
 
 
 def _read_driver() -> str:
@@ -300,12 +316,35 @@ def _read_driver() -> str:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return "none (no nvidia-smi)"
-    outcome = subprocess.run(
-        [tool, "--query-gpu=driver_version", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        timeout=PROBE_TIMEOUT,
-        check=False,
-    )
-    lines = (outcome.stdout or outcome.stderr).strip().splitlines()
-    return lines[0] if lines else "none (nvidia-smi says nothing)"
+    command = (tool, "--query-gpu=driver_version", "--format=csv,noheader")
+    outcome = run_command(command, TOOL_TIMEOUT)
+    if outcome.status is None:
+        return f"unknown: nvidia-smi does not answer within {TOOL_TIMEOUT} s; restart the machine"
+    lines = (outcome.stdout.strip() or outcome.stderr.strip()).splitlines()
+    said = one_line(lines[0], 150) if lines else "nothing"
+    if outcome.status != 0:
+        ending = describe_status(outcome.status)
+        return f"none: nvidia-smi ended with {ending} and said {said!r}; reinstall the driver"
+    if not re.fullmatch(r"\d+(\.\d+)+", said):
+        return f"unknown: nvidia-smi said {said!r}, no version"
+    return said
+
+
+PROBES: Mapping[str, Callable[[], str]] = {
+    "gpus": lambda: "\n".join(list_gpus()),
+    "cuda": _probe_cuda,
+    "triton kernels": _probe_triton,
+    "onnxruntime": _probe_onnxruntime,
+    "onnxruntime-cuda": _probe_onnxruntime_cuda,
+    "openvino": _probe_openvino,
+    "inductor": _probe_inductor,
+    "tensorrt": lambda: _probe_tensorrt("tensorrt"),
+    "tensorrt_rtx": lambda: _probe_tensorrt("tensorrt_rtx"),
+}
+# One child process each: importing a library twice takes seconds, but the two builders bring
+# CUDA libraries of their own.
+PROBE_GROUPS = (tuple(list(PROBES)[:-2]), ("tensorrt",), ("tensorrt_rtx",))
+
+
+if __name__ == "__main__":
+    answer_probes(sys.argv[1:])

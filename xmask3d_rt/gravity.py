@@ -20,6 +20,7 @@ FLATNESS = 0.08  # smallest over middle eigenvalue of a flat neighbourhood
 CONE = np.deg2rad(12)  # scatter of normals of one surface
 CANDIDATES = 5
 MASS_WEIGHT = 0.55
+MAX_COORDINATE = 1e9  # any unit of a room; extents and products of larger ones overflow
 Z_BONUS = 0.05  # most clouds have z up; decides what the surfaces leave open
 
 
@@ -33,10 +34,11 @@ def check_up(up: Any, where: str) -> np.ndarray:
     if vector.shape != (3,):
         raise ValueError(f"{where}: up must be a vector of 3 numbers, got shape {vector.shape}")
     check_finite(vector, f"{where}: up")
-    length = float(np.linalg.norm(vector))
-    if length == 0:
+    largest = float(np.abs(vector).max())
+    if largest == 0:
         raise ValueError(f"{where}: up must not be zero; pass the direction away from the floor")
-    return vector / length
+    vector = vector / largest  # the length of 1e300 is infinite, that of 1e-300 zero
+    return vector / np.linalg.norm(vector)
 
 
 def estimate_up(points: Any) -> np.ndarray:
@@ -51,11 +53,21 @@ def estimate_up(points: Any) -> np.ndarray:
 
     Returns:
         The estimate; (0, 0, 1) where there are too few points for normals.
+
+    Raises:
+        ValueError: another shape, no points, NaN, infinite or absurdly large coordinates.
+        TypeError: elements that are not numbers.
     """
     xyz = to_numpy(points, "estimate_up: points").astype(np.float64)
-    if xyz.ndim != 2 or xyz.shape[1] != 3:
-        raise ValueError(f"estimate_up: points must have shape [N, 3], got {list(xyz.shape)}")
-    check_finite(xyz, "estimate_up: points")
+    if xyz.ndim != 2 or xyz.shape[1] != 3 or len(xyz) == 0:
+        raise ValueError(
+            f"estimate_up: points must have shape [N, 3] with N >= 1, got {list(xyz.shape)}"
+        )
+    low, high = check_finite(xyz, "estimate_up: points")
+    if max(-low, high) > MAX_COORDINATE:
+        raise ValueError(
+            f"estimate_up: coordinates reach {max(-low, high):.6g}; subtract an offset, use metres"
+        )
     thinned = thin_points(xyz, MAX_POINTS)
     centers, normals = _find_surfaces(thinned)
     if len(normals) < 3:

@@ -12,7 +12,7 @@ from xmask3d_rt.kernels import (
     vote,
 )
 
-HEADS = ("fused", "2d", "3d")
+HEADS = ("fused", "2d", "3d")  # scores are those of the first
 
 
 class HeadVotes:
@@ -21,30 +21,27 @@ class HeadVotes:
     Args:
         points: number of points N of the scene.
         classes: number of classes C.
-        device: where votes are counted; they take 10 bytes per point and class.
+        device: where votes are counted; they take 16 bytes per point and class, and beyond 1 GiB
+            40 bytes at most for each view and point.
     """
 
     def __init__(self, points: int, classes: int, device: torch.device) -> None:
-        self._votes = {
-            head: make_votes(points, classes, device, keep_scores=head == "fused") for head in HEADS
-        }
+        self._votes = make_votes(points, classes, device, num_heads=len(HEADS))
 
     @property
     def coverage(self) -> Tensor:
         """Views that labelled each point, [N] int32."""
-        return self._votes["fused"].coverage
+        return self._votes.coverage
 
     def add(self, indices: Tensor, labels: PointLabels) -> None:
         """Count the labels of one view, given to the points `indices` [n]."""
-        by_head = {"fused": labels.fused, "2d": labels.two_d, "3d": labels.three_d}
-        for head, votes in self._votes.items():
-            vote(votes, indices, by_head[head], labels.score)
+        by_head = torch.stack([labels.fused, labels.two_d, labels.three_d])
+        vote(self._votes, indices, by_head, labels.score)
 
-    def finish(self, points: Tensor) -> dict[str, VotedLabels]:
-        """Winning labels by head; unseen points take those of the nearest seen one.
+    def finish(self, points: Tensor) -> VotedLabels:
+        """Winning labels, a row for each of `HEADS`; unseen points take the nearest seen one's.
 
         Args:
             points: of the scene [N, 3]; at least one must have a vote, which is not checked.
         """
-        nearest = nearest_known(points, self.coverage > 0)
-        return {head: finish_votes(votes, nearest) for head, votes in self._votes.items()}
+        return finish_votes(self._votes, nearest_known(points, self.coverage > 0))

@@ -1,25 +1,45 @@
-"""Memory of this process, and of the GPU it works on."""
+"""Memory and processor cores of this process, and memory of the GPU it works on."""
 
-import resource
+import contextlib
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     import torch
 
 
+def count_cores() -> int:
+    """Cores this process may use."""
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):  # not on macOS
+        with contextlib.suppress(psutil.Error, OSError):
+            return len(process.cpu_affinity())
+    return psutil.cpu_count() or os.cpu_count() or 1
+
+
 def read_peak_memory() -> int:
     """Largest resident memory of this process so far, bytes.
 
-    The kernel's own high-water mark: what `getrusage` says of a child process on Linux begins
-    with the memory of the parent that started it.
+    On Linux the kernel's own high-water mark: what `getrusage` says of a child process there
+    begins with the memory of the parent that started it.
     """
-    try:
+    with contextlib.suppress(OSError, StopIteration):
         status = Path("/proc/self/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(line.split()[1]) * 1024
+        return int(line.split()[1]) * 1024
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return memory.peak_wset
+    try:
+        import resource
+    except ImportError:
+        return memory.rss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def read_device_memory(device: "torch.device") -> int:
@@ -30,3 +50,8 @@ def read_device_memory(device: "torch.device") -> int:
 
     free, total = torch.cuda.mem_get_info(device)
     return total - free
+
+
+def format_bytes(size: float) -> str:
+    """A number of bytes in MiB, from 1 GiB on in GiB: `12.3 MiB`, `1.50 GiB`."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -8,18 +8,19 @@ takes the colours from there.
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-COLOR_NAMES = (
-    ("orig_red", "orig_green", "orig_blue"),
-    ("red", "green", "blue"),
-    ("diffuse_red", "diffuse_green", "diffuse_blue"),
-    ("r", "g", "b"),
-)
+from xmask3d_rt.columns import NamedTable, list_names
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.ply_reader import read_elements
+
+ORIGINAL_COLORS = ("orig_red", "orig_green", "orig_blue")
+COLORS = ("red", "green", "blue")
+VERTEX_INDICES = {"vertex_indices", "vertex_index", "vertex1", "vertex2"}
 OWN_COMMENTS = ("xmask3d class ", "xmask3d: ")
 
 
@@ -30,33 +31,54 @@ class PlySource:
     vertex: Any  # plyfile.PlyElement
     others: tuple[Any, ...] = ()
     comments: tuple[str, ...] = ()
+    obj_info: tuple[str, ...] = ()
+
+    def take(self, keep: np.ndarray) -> tuple["PlySource", tuple[str, ...]]:
+        """The source of some of its points, and what had to go with the others.
+
+        Args:
+            keep: [N] bool.
+        """
+        from plyfile import PlyElement
+
+        lists = _list_types(self)
+        vertex = PlyElement.describe(
+            self.vertex.data[keep],
+            self.vertex.name,
+            len_types=lists[0],
+            val_types=lists[1],
+            comments=self.vertex.comments,
+        )
+        gone = [e.name for e in self.others if VERTEX_INDICES & {p.name for p in e.properties}]
+        others = tuple(element for element in self.others if element.name not in gone)
+        notes = (f"without these points {', '.join(gone)} was not kept",) if gone else ()
+        return replace(self, vertex=vertex, others=others), notes
 
 
-def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None, PlySource]:
-    """Positions [N, 3], colours [N, 3] or None, and everything else of an ascii or binary PLY.
-
-    Floating point colours count as 0..1, as the format has them, where none exceeds 1.
+def read_ply(path: Path) -> tuple[NamedTable, PlySource, tuple[str, ...]]:
+    """The vertex properties of an ascii or binary PLY, everything in it, and notes on reading.
 
     Raises:
-        ValueError: not a PLY file, truncated, or without vertex x, y, z.
+        ValueError: not a PLY file, truncated, or without vertices.
     """
-    from plyfile import PlyData, PlyParseError
-
     try:
-        data = PlyData.read(os.fspath(path))
-    except (PlyParseError, EOFError, UnicodeDecodeError, MemoryError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as PLY: {error}") from error
-    if "vertex" not in data or any(name not in data["vertex"] for name in "xyz"):
-        held = ", ".join(element.name for element in data.elements) or "nothing"
+        content = read_elements(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as PLY: {one_line(error)}") from error
+    vertex = next((e for e in content.elements if e.name.lower() == "vertex"), None)
+    held = list_names([element.name for element in content.elements])
+    if vertex is None:
         raise ValueError(f"{path} has no vertex element with x, y and z (it holds {held})")
-    # plyfile maps the file into memory, which only holds while nobody writes to it.
-    for element in data.elements:
-        element.data = np.array(element.data)
-    vertex = data["vertex"].data
-    xyz = np.stack([vertex[name] for name in "xyz"], axis=1)
-    rgb = _read_colors(vertex)
-    others = tuple(element for element in data.elements if element.name != "vertex")
-    return xyz, rgb, PlySource(data["vertex"], others, tuple(data.comments))
+    names = [item.name for item in vertex.properties if vertex.data.dtype[item.name].kind != "O"]
+    table = NamedTable(names, [vertex.data[name] for name in names])
+    if not table.find_used():
+        raise ValueError(
+            f"{path} has no vertex element with x, y and z (it holds {held}, and vertex has "
+            f"{list_names(names)})"
+        )
+    others = tuple(element for element in content.elements if element is not vertex)
+    source = PlySource(vertex, others, content.comments, content.obj_info)
+    return table, source, content.notes
 
 
 def write_labelled_ply(
@@ -90,8 +112,8 @@ def write_labelled_ply(
 
     columns = _kept_columns(source, xyz)
     if rgb is not None and "orig_red" not in columns:
-        columns |= dict(zip(COLOR_NAMES[0], rgb.T, strict=True))
-    columns |= dict(zip(COLOR_NAMES[1], colors.T, strict=True))
+        columns |= dict(zip(ORIGINAL_COLORS, rgb.T, strict=True))
+    columns |= dict(zip(COLORS, colors.T, strict=True))
     columns["label"] = labels.astype(np.int32)
     columns["score"] = scores.astype(np.float32)
     vertex = np.empty(len(xyz), [(name, column.dtype) for name, column in columns.items()])
@@ -107,19 +129,8 @@ def write_labelled_ply(
     lists = _list_types(source)
     element = PlyElement.describe(vertex, "vertex", len_types=lists[0], val_types=lists[1])
     elements = [element, *(source.others if source else ())]
-    PlyData(elements, text=False, byte_order="<", comments=comments).write(os.fspath(path))
-
-
-def _read_colors(vertex: np.ndarray) -> np.ndarray | None:
-    """The first full set of colour properties of a vertex array."""
-    for names in COLOR_NAMES:
-        if not set(names) <= set(vertex.dtype.names or ()):
-            continue
-        rgb = np.stack([vertex[name] for name in names], axis=1)
-        if rgb.dtype.kind == "f" and rgb.size and np.nanmax(rgb) <= 1:
-            rgb = rgb * 255
-        return rgb
-    return None
+    obj_info = list(source.obj_info) if source else []
+    PlyData(elements, False, "<", comments, obj_info).write(os.fspath(path))
 
 
 def _kept_columns(source: PlySource | None, xyz: np.ndarray) -> dict[str, np.ndarray]:
@@ -130,14 +141,12 @@ def _kept_columns(source: PlySource | None, xyz: np.ndarray) -> dict[str, np.nda
     labelled_before = any(line.startswith(OWN_COMMENTS) for line in source.comments)
     columns = {}
     for name in data.dtype.names:
-        if name in ("label", "score"):
-            if labelled_before:
-                continue
-            columns[f"orig_{name}"] = data[name]
-        elif name not in COLOR_NAMES[1]:
+        # Viewers disagree on whether Red is red; where both are there, Red is something else.
+        plain = name if name.lower() in data.dtype.names else name.lower()
+        if plain not in (*COLORS, "label", "score"):
             columns[name] = data[name]
         elif not labelled_before:
-            columns[f"orig_{name}"] = data[name]
+            columns[f"orig_{plain}"] = data[name]
     return columns
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a labelled cloud that people can look at: the room from above, and a legend.
+"""Pictures of a labelled cloud that people can look at: the room from above.
 
 The near walls and the ceiling are left out, so that one looks into the room; edges are
 darkened by what stands in front of what.
@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from xmask3d_rt.arrays import check_finite, to_numpy
 from xmask3d_rt.gravity import check_up, estimate_up, thin_points
-from xmask3d_rt.kernels import estimate_spacing, render_view
+from xmask3d_rt.kernels import RenderedView, estimate_spacing, render_view
+from xmask3d_rt.legend import BACKGROUND, draw_legend
 from xmask3d_rt.virtual_views import level_rotation
 
-BACKGROUND = (250, 250, 248)
+__all__ = ["BACKGROUND", "draw_legend", "render_preview", "render_previews"]
+
 OVERSAMPLING = 2
 PITCH = np.deg2rad(-52)
 TANGENT = np.tan(np.deg2rad(15))  # of half the field of view of the longer side
@@ -38,8 +40,6 @@ WALL_HEIGHT = 0.6  # share of the room's height that makes a wall
 WALL_KEEP = 0.1  # metres of a near wall that stay, to show where it stood
 EDGE_STRENGTH = 60.0
 EDGE_REACH = 2  # pixels
-LEGEND_TEXT = 22  # pixels
-LEGEND_COLUMN = 330
 
 
 def render_preview(
@@ -60,95 +60,60 @@ def render_preview(
         ValueError: an empty cloud, wrong shapes, NaN or infinite positions, a size below 16.
         TypeError: colours that are not uint8.
     """
-    xyz, rgb = _check_cloud(points, colors)
+    return render_previews(points, [colors], size, up)[0]
+
+
+def render_previews(
+    points: Any, colorings: Sequence[Any], size: tuple[int, int] = (900, 1200), up: Any = None
+) -> list[np.ndarray]:
+    """The same picture of a cloud in several colourings, for little more than the time of one.
+
+    Args:
+        points: as for `render_preview`.
+        colorings: colours [N, 3] uint8 each.
+        size: as for `render_preview`.
+        up: as for `render_preview`.
+
+    Returns:
+        [H, W, 3] uint8 per colouring.
+
+    Raises:
+        ValueError, TypeError: as `render_preview`.
+    """
+    xyz = _check_points(points)
+    tables = [_check_colors(colors, xyz.shape) for colors in colorings]
     if len(size) != 2 or min(size) < 16:
         raise ValueError(f"render_preview: size must be (rows, columns) of 16 or more, got {size}")
     vertical = estimate_up(xyz) if up is None else check_up(up, "render_preview")
     level = xyz @ level_rotation(vertical).T  # z up
-    kept = ~_find_ceiling(level)
-    level, rgb = level[kept], rgb[kept]
-    yaw = _choose_yaw(level)
-    shown = ~_find_near_walls(level, yaw)
-    return _draw(level[shown], rgb[shown], yaw, size)
+    kept = (~_find_ceiling(level)).nonzero()[0]
+    yaw = _choose_yaw(level[kept])
+    kept = kept[~_find_near_walls(level[kept], yaw)]
+    return _draw(level[kept], [colors[kept] for colors in tables], yaw, size)
 
 
-def draw_legend(
-    image: np.ndarray,
-    names: Sequence[str],
-    colors: np.ndarray,
-    counts: np.ndarray | Sequence[int] | None = None,
-) -> np.ndarray:
-    """A picture with a list of classes beside it: a swatch of each colour and the name.
-
-    Args:
-        image: [H, W, 3] uint8.
-        names: class names, in the order to list; more than fit take further columns.
-        colors: [C, 3] uint8, one per name.
-        counts: points per class, shown as a share in percent; None leaves that out.
-
-    Returns:
-        [H, W', 3] uint8 with W' >= W.
-
-    Raises:
-        ValueError: colours or counts that do not match the names.
-    """
-    table = np.asarray(colors)
-    if table.shape != (len(names), 3):
-        raise ValueError(
-            f"draw_legend: colors must have shape [{len(names)}, 3] like names, "
-            f"got {list(table.shape)}"
-        )
-    if counts is not None and len(counts) != len(names):
-        raise ValueError(f"draw_legend: {len(counts)} counts for {len(names)} names")
-    if not len(names):
-        return image
-    height = image.shape[0]
-    line = min(LEGEND_TEXT * 3 // 2, height // 2)
-    rows = max((height - line) // line, 1)
-    columns = -(-len(names) // rows)
-    canvas = Image.new("RGB", (image.shape[1] + columns * LEGEND_COLUMN, height), BACKGROUND)
-    canvas.paste(Image.fromarray(image), (0, 0))
-    draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(line * 2 // 3)
-    total = max(int(np.sum(counts)), 1) if counts is not None else 1
-    for index, name in enumerate(names):
-        left = image.shape[1] + index // rows * LEGEND_COLUMN + line // 2
-        top = line // 2 + index % rows * line
-        box = (left, top, left + line * 3 // 4, top + line * 3 // 4)
-        draw.rectangle(box, fill=tuple(int(c) for c in table[index]), outline=(90, 90, 90))
-        share = f"  {100 * int(counts[index]) / total:.1f} %" if counts is not None else ""
-        room = LEGEND_COLUMN - line * 2 - draw.textlength(share, font=font)
-        text = _shorten(draw, name, font, room) + share
-        draw.text((left + line, top), text, fill=(30, 30, 30), font=font)
-    return np.asarray(canvas)
-
-
-def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Any, room: float) -> str:
-    """The text, its end cut off with dots where it is wider than `room` pixels."""
-    if draw.textlength(text, font=font) <= room:
-        return text
-    while text and draw.textlength(text + "…", font=font) > room:
-        text = text[:-1]
-    return text + "…"
-
-
-def _check_cloud(points: Any, colors: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [N, 3] float64 and colours [N, 3] uint8."""
+def _check_points(points: Any) -> np.ndarray:
+    """Positions [N, 3] float64."""
     xyz = to_numpy(points, "render_preview: points")
-    rgb = to_numpy(colors, "render_preview: colors")
     if xyz.ndim != 2 or xyz.shape[1] != 3 or len(xyz) == 0:
         raise ValueError(
             f"render_preview: points must have shape [N, 3] with N >= 1, got {list(xyz.shape)}"
         )
-    if rgb.shape != xyz.shape:
+    check_finite(xyz, "render_preview: points")
+    return xyz.astype(np.float64)
+
+
+def _check_colors(colors: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Colours [N, 3] uint8."""
+    rgb = to_numpy(colors, "render_preview: colors")
+    if rgb.shape != shape:
         raise ValueError(
-            f"render_preview: colors must have shape {list(xyz.shape)} like points, "
+            f"render_preview: colors must have shape {list(shape)} like points, "
             f"got {list(rgb.shape)}"
         )
     if rgb.dtype != np.uint8:
         raise TypeError(f"render_preview: colors must be uint8 (0-255), got {rgb.dtype}")
-    check_finite(xyz, "render_preview: points")
-    return xyz.astype(np.float64), rgb
+    return rgb
 
 
 def _footprint(xy: np.ndarray, low: np.ndarray) -> int:
@@ -203,20 +168,17 @@ def _find_near_walls(level: np.ndarray, yaw: float) -> np.ndarray:
 def _choose_yaw(level: np.ndarray) -> float:
     """The direction of view, of AZIMUTHS even ones, in which most of the cloud shows."""
     trial = thin_points(level, TRIAL_POINTS)
-    gray = np.full(trial.shape, 128, dtype=np.uint8)
     yaws = np.arange(AZIMUTHS) * (2 * np.pi / AZIMUTHS)
     shown = []
     for yaw in yaws:
         kept = trial[~_find_near_walls(trial, yaw)]
-        index = _render(kept, gray[: len(kept)], yaw, TRIAL_SIZE)[2]
-        shown.append(len(np.unique(index[index >= 0])))
+        index = _render(kept, yaw, TRIAL_SIZE).point_index
+        shown.append(len(index[index >= 0].unique()))
     return float(yaws[int(np.argmax(shown))])
 
 
-def _render(
-    level: np.ndarray, rgb: np.ndarray, yaw: float, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, depth and point index of the cloud, fitted into the picture."""
+def _render(level: np.ndarray, yaw: float, size: tuple[int, int]) -> RenderedView:
+    """Depth and point index of the cloud, fitted into the picture; its image is black."""
     axes = _camera_axes(yaw)
     camera = level @ axes.T  # [N, 3]
     focal = max(size) / 2 / TANGENT
@@ -236,23 +198,33 @@ def _render(
     world_to_camera[:3, 3] = (0, 0, distance) - center
     intrinsics = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1]])
     cloud = torch.from_numpy(level)
-    view = render_view(
+    return render_view(
         cloud,
-        torch.from_numpy(np.ascontiguousarray(rgb)),
+        torch.zeros(cloud.shape, dtype=torch.uint8),
         torch.from_numpy(intrinsics),
         torch.from_numpy(world_to_camera),
         size,
         OVERLAP * estimate_spacing(cloud),
     )
-    return view.image.numpy(), view.depth.numpy(), view.point_index.numpy()
 
 
-def _draw(level: np.ndarray, rgb: np.ndarray, yaw: float, size: tuple[int, int]) -> np.ndarray:
-    """The shaded picture, averaged down from OVERSAMPLING times its size."""
-    large = (size[0] * OVERSAMPLING, size[1] * OVERSAMPLING)
-    image, depth, index = _render(level, rgb, yaw, large)
-    shaded = image * _edge_shade(depth)[..., None]
-    picture = np.where(index[..., None] >= 0, shaded, BACKGROUND).astype(np.uint8)
+def _draw(
+    level: np.ndarray, colorings: Sequence[np.ndarray], yaw: float, size: tuple[int, int]
+) -> list[np.ndarray]:
+    """The shaded pictures, averaged down from OVERSAMPLING times their size."""
+    view = _render(level, yaw, (size[0] * OVERSAMPLING, size[1] * OVERSAMPLING))
+    index = view.point_index.numpy()
+    shade = _edge_shade(view.depth.numpy())
+    shade[index < 0] = 1
+    return [_color(index, shade, colors, size) for colors in colorings]
+
+
+def _color(
+    index: np.ndarray, shade: np.ndarray, colors: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """One picture from the point behind every pixel; -1 finds the background, the last row."""
+    table = np.vstack([colors, np.array([BACKGROUND], np.uint8)])
+    picture = (table[index] * shade[..., None]).astype(np.uint8)
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BOX))
 
 

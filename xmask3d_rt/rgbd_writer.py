@@ -6,18 +6,23 @@ measurement), `pose/N.txt` (camera_to_world), `intrinsics.txt` (one K for all vi
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.files import replace_folder, stage_beside
 from xmask3d_rt.scene import View
 
 JPEG_QUALITY = 95
 MAX_MILLIMETRES = 65_535
-OWN_ENTRIES = {"color", "depth", "label", "pose", "intrinsics.txt", "scene.ply", "classes.txt"}
+OWN_ENTRIES = {
+    *("color", "depth", "label", "pose", "intrinsics.txt"),
+    *("scene.ply", "classes.txt", "captions.json"),
+}
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave them in any folder
 
 
 @contextlib.contextmanager
@@ -31,24 +36,23 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileExistsError: `folder` is a file, or holds anything that is no part of an RGB-D folder.
+        OSError: it cannot be written; the message names `folder`.
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():
-        raise FileExistsError(f"cannot write RGB-D folder {target}: it is a file")
-    foreign = sorted({e.name for e in target.iterdir()} - OWN_ENTRIES) if target.is_dir() else []
+        raise FileExistsError(f"cannot write RGB-D folder {one_line(target)}: it is a file")
+    held = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
+    foreign = sorted(held - OWN_ENTRIES - LITTER)
     if foreign:
         raise FileExistsError(
-            f"will not replace {target}: it holds {foreign[0]!r}, which is no part of an RGB-D "
-            "folder; give a new folder"
+            f"will not replace {one_line(target)}: it holds {one_line(foreign[0])!r}, which is no "
+            "part of an RGB-D folder; give a new folder"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
-        partial = Path(temporary) / "new"
+    with stage_beside(target) as staging:
+        partial = staging / "new"
         partial.mkdir()
         yield partial
-        if target.exists():
-            os.replace(target, Path(temporary) / "old")
-        os.replace(partial, target)
+        replace_folder(partial, target)
 
 
 def write_rgbd(views: Sequence[View], folder: str | os.PathLike[str]) -> Path:
@@ -62,8 +66,9 @@ def write_rgbd(views: Sequence[View], folder: str | os.PathLike[str]) -> Path:
         The folder.
 
     Raises:
-        ValueError: no views, differing intrinsics, a view without depth, or depth beyond the
-            65.535 m that 16-bit millimetres hold.
+        ValueError: no views, differing sizes or intrinsics, a view without depth or with
+            intrinsics of its own for it, or depth beyond the 65.535 m that 16-bit millimetres
+            hold.
         FileExistsError: the folder holds anything else.
     """
     if not views:
@@ -81,24 +86,41 @@ def write_views(views: Sequence[View], folder: Path) -> None:
     """
     for name in ("color", "depth", "pose"):
         (folder / name).mkdir()
+    shape: tuple[int, ...] = ()
     for index, view in enumerate(views):
         if not np.allclose(view.intrinsics, views[0].intrinsics):
             raise ValueError(
                 f"write_rgbd: view {index} has other intrinsics than view 0; the folder holds one "
                 "K, so write views of one camera per folder"
             )
-        depth = view.read_depth()
-        if depth is None:
-            raise ValueError(f"write_rgbd: view {index} has no depth")
-        millimetres = np.rint(depth * 1000)
-        if millimetres.max(initial=0) > MAX_MILLIMETRES:
+        pixels = view.read_image()
+        shape = shape or pixels.shape
+        if pixels.shape != shape:
             raise ValueError(
-                f"write_rgbd: depth of view {index} reaches {depth.max():.6g} m; 16-bit "
-                "millimetres hold at most 65.535 m"
+                f"write_rgbd: the image of view {index} is {pixels.shape[1]}x{pixels.shape[0]}, "
+                f"that of view 0 {shape[1]}x{shape[0]}; write views of one camera per folder"
             )
-        image = Image.fromarray(view.read_image())
+        _write_depth(view, index, folder)
+        image = Image.fromarray(pixels)
         image.save(folder / "color" / f"{index}.jpg", quality=JPEG_QUALITY)
-        Image.fromarray(millimetres.astype(np.uint16)).save(folder / "depth" / f"{index}.png")
         np.savetxt(folder / "pose" / f"{index}.txt", view.camera_to_world, fmt="%.9f")
     if views:
         np.savetxt(folder / "intrinsics.txt", views[0].intrinsics, fmt="%.6f")
+
+
+def _write_depth(view: View, index: int, folder: Path) -> None:
+    depth = view.read_depth()
+    if depth is None:
+        raise ValueError(f"write_rgbd: view {index} has no depth")
+    if view.depth_intrinsics is not None:
+        raise ValueError(
+            f"write_rgbd: view {index} has depth_intrinsics, and the folder holds one K; register "
+            "its depth to the image"
+        )
+    millimetres = np.rint(depth * 1000)
+    if millimetres.max(initial=0) > MAX_MILLIMETRES:
+        raise ValueError(
+            f"write_rgbd: depth of view {index} reaches {depth.max():.6g} m; 16-bit "
+            "millimetres hold at most 65.535 m"
+        )
+    Image.fromarray(millimetres.astype(np.uint16)).save(folder / "depth" / f"{index}.png")

@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 
 from xmask3d_rt.arrays import check_finite, to_numpy
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.view_checks import (
+    check_depth,
+    check_depth_scale,
+    check_image,
+    check_intrinsics,
+    check_pose,
+    check_principal_point,
+)
 
 logger = logging.getLogger(__name__)
 
 MAX_COORDINATE = 65_536  # metres; beyond it float32 resolves less than 8 mm
 WIDE_SCENE = 1_000  # metres; wider than this is usually a cloud in millimetres
 ASPECT_TOLERANCE = 0.02  # ScanNet's 1296x968 colour and 640x480 depth differ by 0.4 %
-ROTATION_TOLERANCE = 0.1  # fused poses drift: the kitchen scene has determinants of 0.9995
-MAX_DEPTH = 1_000  # metres; larger values are millimetres stored as floats
 
 ArraySource = Any  # ndarray, nested lists, torch tensor, __dlpack__, __cuda_array_interface__
 ImageSource = Any  # an array as above, or a path
@@ -31,12 +38,14 @@ class PointCloud:
     """Points in metres, their colours, and the file elements they came with.
 
     `xyz` [N, 3] float32; `rgb` [N, 3] uint8 or None; `source` the elements, comments and
-    remaining properties of the PLY file the cloud was read from, kept for saving.
+    remaining properties of the PLY file the cloud was read from, kept for saving; `notes` what
+    was done on reading, one sentence each (points left out, colours scaled, columns chosen).
     """
 
     xyz: np.ndarray  # [N, 3] float32
     rgb: np.ndarray | None = None  # [N, 3] uint8
     source: Any = field(default=None, repr=False)  # ply.PlySource
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check and convert both arrays.
@@ -62,6 +71,11 @@ class PointCloud:
     def __len__(self) -> int:
         return len(self.xyz)
 
+    def __repr__(self) -> str:
+        size = " x ".join(f"{extent:.3g}" for extent in np.ptp(self.xyz, axis=0))
+        colors = "no colours" if self.rgb is None else "colours"
+        return f"PointCloud({len(self):,} points, {size} m, {colors})"
+
     def require_rgb(self, where: str = "run") -> np.ndarray:
         """The colours [N, 3] uint8.
 
@@ -72,12 +86,15 @@ class PointCloud:
             raise ValueError(
                 f"{where}: the cloud has no colours and the model needs them; pass [N, 6] "
                 "xyz + rgb (0-255), or a file with red, green and blue"
+                + "".join(f"; {note}" for note in self.notes)
             )
         return self.rgb
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "PointCloud":
-        """Read a cloud from a .ply, .npz, .npy, .pcd, .txt or .xyz file.
+        """Read a cloud from a .ply, .pcd, .npz, .npy, .txt, .xyz, .csv, .asc or .pts file.
+
+        Points with NaN or infinite values are left out, which is said in `notes`.
 
         Raises:
             FileNotFoundError: no such file.
@@ -123,7 +140,6 @@ def _check_xyz(xyz: np.ndarray, where: str) -> np.ndarray:
     """Coordinates as contiguous [N, 3] float32."""
     if len(xyz) == 0:
         raise ValueError(f"{where}: the cloud is empty; pass at least one point")
-    xyz = np.ascontiguousarray(xyz, dtype=np.float32)
     low, high = check_finite(xyz, f"{where}: xyz")
     largest = max(-low, high)
     if largest > MAX_COORDINATE:
@@ -131,6 +147,7 @@ def _check_xyz(xyz: np.ndarray, where: str) -> np.ndarray:
             f"{where}: coordinates reach {largest:.6g} m, too far from 0 for float32; subtract "
             "an offset from the points (and from the camera positions)"
         )
+    xyz = np.ascontiguousarray(xyz, dtype=np.float32)
     if high - low > WIDE_SCENE and (widest := np.ptp(xyz, axis=0).max()) > WIDE_SCENE:
         logger.warning("%s: the points span %.0f m; coordinates must be metres", where, widest)
     return xyz
@@ -143,7 +160,10 @@ def _check_rgb(rgb: np.ndarray, where: str) -> np.ndarray:
         return rgb
     low, high = check_finite(rgb, f"{where}: rgb")
     if low < 0 or high > 255:
-        raise ValueError(f"{where}: rgb must lie in 0..255, got values from {low:g} to {high:g}")
+        fix = "; divide 16-bit colours by 257" if low >= 0 and high < 1 << 16 else ""
+        raise ValueError(
+            f"{where}: rgb must lie in 0..255, got values from {low:g} to {high:g}{fix}"
+        )
     if rgb.dtype.kind == "f" and 0 < high <= 1:
         raise ValueError(
             f"{where}: rgb must lie in 0..255, but no value exceeds {high:g}; multiply by 255"
@@ -162,7 +182,7 @@ class View:
             infinity mean "no measurement". Any size with the aspect ratio of the image.
         intrinsics: K, 3x3 or 4x4 pixels, at the image's size.
         camera_to_world: 4x4 (or 3x4), metres, OpenCV axes.
-        name: what messages call the view.
+        name: what messages call the view; characters that cannot be printed are escaped.
         depth_intrinsics: K at the depth image's size, where it is not the image's scaled.
         depth_scale: metres per unit of an integer depth (0.001: millimetres).
     """
@@ -179,30 +199,36 @@ class View:
         """Check what is in memory; files are checked when read.
 
         Raises:
-            ValueError: missing or singular pose, NaN or infinite values, wrong shapes, image
-                and depth that disagree.
+            ValueError: a pose that is missing or no rigid motion, intrinsics of no pinhole camera,
+                NaN or infinite values, wrong shapes, image and depth that disagree.
             TypeError: an image that is not uint8, elements that are not numbers.
         """
         image_name = Path(self.image).stem if _is_path(self.image) else ""
-        self._set("name", str(self.name or image_name))
-        self._set("intrinsics", _check_intrinsics(self.intrinsics, f"{self.title}: intrinsics"))
-        self._set("camera_to_world", _check_pose(self.camera_to_world, self.title))
+        self._set("name", one_line(self.name or image_name))
+        self._set("intrinsics", check_intrinsics(self.intrinsics, f"{self.title}: intrinsics"))
+        where = f"{self.title}: camera_to_world"
+        self._set("camera_to_world", check_pose(self.camera_to_world, where))
         if self.depth_intrinsics is not None:
             where = f"{self.title}: depth_intrinsics"
-            self._set("depth_intrinsics", _check_intrinsics(self.depth_intrinsics, where))
-        if self.depth_scale <= 0:
-            raise ValueError(f"{self.title}: depth_scale must be > 0, got {self.depth_scale}")
+            self._set("depth_intrinsics", check_intrinsics(self.depth_intrinsics, where))
+        where = f"{self.title}: depth_scale"
+        self._set("depth_scale", check_depth_scale(self.depth_scale, where))
         for kind in ("image", "depth"):
             value = getattr(self, kind)
             self._set(kind, Path(value) if _is_path(value) else value)
         size = depth_shape = None
         if not isinstance(self.image, Path):
-            self._set("image", _check_image(self.image, self.title))
+            self._set("image", check_image(self.image, f"{self.title}: image"))
             size = (self.image.shape[1], self.image.shape[0])
         if self.depth is not None and not isinstance(self.depth, Path):
-            self._set("depth", _check_depth(self.depth, self.depth_scale, self.title))
+            where = f"{self.title}: depth"
+            self._set("depth", check_depth(self.depth, self.depth_scale, where))
             depth_shape = self.depth.shape
         self.check_sizes(size, depth_shape)
+
+    def __repr__(self) -> str:
+        parts = [f"{kind} {_describe_image(getattr(self, kind))}" for kind in ("image", "depth")]
+        return f"View({self.name!r}, {', '.join(parts)})"
 
     @property
     def title(self) -> str:
@@ -220,7 +246,7 @@ class View:
             return self.image
         from xmask3d_rt.image_files import read_color
 
-        return _check_image(read_color(self.image), self.title)
+        return read_color(self.image)
 
     def read_depth(self) -> np.ndarray | None:
         """The depth image, [h, w] float32 metres with 0 = no measurement, or None.
@@ -233,7 +259,8 @@ class View:
             return self.depth
         from xmask3d_rt.image_files import read_depth
 
-        return _check_depth(read_depth(self.depth), self.depth_scale, self.title)
+        where = f"{self.title}: {one_line(self.depth)}"
+        return check_depth(read_depth(self.depth), self.depth_scale, where)
 
     def check_sizes(
         self, size: tuple[int, int] | None, depth_shape: tuple[int, ...] | None
@@ -244,11 +271,11 @@ class View:
             ValueError: a principal point outside its image, or aspect ratios that disagree.
         """
         if size is not None:
-            _check_principal_point(self.intrinsics, size, f"{self.title}: intrinsics", "image")
+            check_principal_point(self.intrinsics, size, f"{self.title}: intrinsics", "image")
         if depth_shape is not None and self.depth_intrinsics is not None:
             shape = (depth_shape[1], depth_shape[0])
             where = f"{self.title}: depth_intrinsics"
-            _check_principal_point(self.depth_intrinsics, shape, where, "depth image")
+            check_principal_point(self.depth_intrinsics, shape, where, "depth image")
         if size is None or depth_shape is None or self.depth_intrinsics is not None:
             return
         aspect, depth_aspect = size[0] / size[1], depth_shape[1] / depth_shape[0]
@@ -263,99 +290,12 @@ class View:
         object.__setattr__(self, name, value)
 
 
+def _describe_image(image: Any) -> str:
+    """A file, or the size of an array."""
+    if image is None or isinstance(image, Path):
+        return "none" if image is None else repr(str(image))
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
 def _is_path(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike))
-
-
-def _check_image(image: Any, where: str) -> np.ndarray:
-    """A colour image as [H, W, 3] uint8."""
-    array = to_numpy(image, f"{where}: image")
-    if array.dtype != np.uint8:
-        raise TypeError(f"{where}: image must be uint8 (0-255), got {array.dtype}")
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ValueError(f"{where}: image must have shape [H, W, 3], got {list(array.shape)}")
-    return np.ascontiguousarray(array)
-
-
-def _check_depth(depth: Any, scale: float, where: str) -> np.ndarray:
-    """A depth image as [h, w] float32 metres, 0 where nothing was measured."""
-    array = to_numpy(depth, f"{where}: depth")
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{where}: depth must have shape [h, w], got {list(array.shape)}")
-    if array.dtype.kind in "iu":
-        metres = (array * np.float64(scale)).astype(np.float32)
-    else:
-        metres = np.nan_to_num(array, nan=0, posinf=0, neginf=0).astype(np.float32)
-    low, high = float(metres.min()), float(metres.max())
-    if low < 0:
-        raise ValueError(f"{where}: depth must be >= 0, got {low:g}")
-    if high > MAX_DEPTH:
-        raise ValueError(
-            f"{where}: depth reaches {high:g} m; floating point depth must be metres, "
-            "millimetres must be unsigned integers (see depth_scale)"
-        )
-    return metres
-
-
-def _check_intrinsics(intrinsics: Any, where: str) -> np.ndarray:
-    """K as [3, 3] float64 with positive focal lengths."""
-    if intrinsics is None:
-        raise ValueError(f"{where} is missing; pass the 3x3 camera matrix K in pixels")
-    array = to_numpy(intrinsics, where).astype(np.float64)
-    if array.shape not in ((3, 3), (4, 4)):
-        raise ValueError(f"{where} must have shape [3, 3] or [4, 4], got {list(array.shape)}")
-    check_finite(array, where)
-    matrix = np.ascontiguousarray(array[:3, :3])
-    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise ValueError(
-            f"{where} needs positive focal lengths on its diagonal, got {matrix[0, 0]:g} and "
-            f"{matrix[1, 1]:g}"
-        )
-    if not np.allclose(matrix[2], (0, 0, 1)) or abs(matrix[1, 0]) > 1e-6 * matrix[1, 1]:
-        raise ValueError(
-            f"{where} must read [[fx, s, cx], [0, fy, cy], [0, 0, 1]], got {matrix.tolist()}"
-        )
-    return matrix
-
-
-def _check_principal_point(
-    intrinsics: np.ndarray, size: tuple[int, int], where: str, image: str
-) -> None:
-    """Raise where K plainly belongs to an image of another size."""
-    (width, height), cx, cy = size, intrinsics[0, 2], intrinsics[1, 2]
-    if not (0 <= cx <= width and 0 <= cy <= height):
-        raise ValueError(
-            f"{where}: the principal point ({cx:g}, {cy:g}) lies outside the {width}x{height} "
-            f"{image}; pass K at that image's size"
-        )
-
-
-def _check_pose(pose: Any, where: str) -> np.ndarray:
-    """camera_to_world as [4, 4] float64: a rotation (nearly) and a translation."""
-    if pose is None:
-        raise ValueError(f"{where}: camera_to_world is missing; pass the 4x4 camera-to-world pose")
-    array = to_numpy(pose, f"{where}: camera_to_world").astype(np.float64)
-    if array.shape == (3, 4):
-        array = np.vstack([array, (0, 0, 0, 1)])
-    if array.shape != (4, 4):
-        raise ValueError(
-            f"{where}: camera_to_world must have shape [4, 4], got {list(array.shape)}"
-        )
-    check_finite(array, f"{where}: camera_to_world")
-    determinant = float(np.linalg.det(array[:3, :3]))
-    if abs(determinant) < 1e-6:
-        raise ValueError(
-            f"{where}: camera_to_world is singular (determinant {determinant:.3g}); its upper left "
-            "3x3 must be a rotation"
-        )
-    if abs(determinant - 1) > ROTATION_TOLERANCE:
-        raise ValueError(
-            f"{where}: camera_to_world is not a rigid motion (determinant of its 3x3 is "
-            f"{determinant:.4g}, not 1); use metres, no scale and no mirrored axis"
-        )
-    if not np.allclose(array[3], (0, 0, 0, 1)):
-        raise ValueError(
-            f"{where}: the last row of camera_to_world must be 0 0 0 1, got {array[3].tolist()}; "
-            "is the matrix transposed?"
-        )
-    return array

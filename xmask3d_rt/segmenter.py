@@ -1,5 +1,6 @@
 """The user's entry point: `Segmenter(engine_dir).run(points, classes, views)`."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -22,10 +23,19 @@ from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.rebuild import open_engines
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
+from xmask3d_rt.errors import EngineError
 from xmask3d_rt.feature_pass import ENGINES
-from xmask3d_rt.head_votes import HeadVotes
+from xmask3d_rt.head_votes import HEADS, HeadVotes
 from xmask3d_rt.host_copy import upload
 from xmask3d_rt.kernels import PointLabels, ProjectedView
+from xmask3d_rt.other_class import (
+    DEFAULT_TITLE,
+    append_class,
+    check_min_score,
+    check_other,
+    gate_neutral,
+    list_neutral,
+)
 from xmask3d_rt.result import Result
 from xmask3d_rt.scene import PointCloud, View, as_point_cloud
 from xmask3d_rt.stage_times import StageTimes
@@ -40,6 +50,7 @@ from xmask3d_rt.view_pipeline import (
 )
 from xmask3d_rt.view_reader import list_views, read_groups
 from xmask3d_rt.virtual_views import place_views
+from xmask3d_rt.weights_note import describe_synthetic
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +70,7 @@ class Segmenter:
         manifest: of the engine directory; None for a segmenter made by `from_pipeline`.
 
     Args:
-        engine_dir: folder made by `python export/build_engines.py`.
+        engine_dir: folder made by `xmask3d build`.
         device: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N".
         threads: CPU threads of the engines; None takes every core the process may use.
         rebuild: build engines anew that were built for another library version, device or
@@ -114,8 +125,13 @@ class Segmenter:
         self._pipeline = pipeline
         self._text = text
         self._lock = threading.Lock()
-        self._targets: dict[tuple[tuple[str, ...], ...], TextTarget] = {}
+        self._turn_of: int | None = None  # thread whose run is under way
+        self._targets: dict[tuple[Any, ...], TextTarget] = {}
         self._groups_ahead = 1 if self.device.type == "cuda" else 0
+
+    def __repr__(self) -> str:
+        folder = "" if self.manifest is None else f"{str(self.manifest.root)!r}, "
+        return f"Segmenter({folder}model {self.config.name}, device {self.device})"
 
     def run(
         self,
@@ -125,6 +141,8 @@ class Segmenter:
         *,
         up: Any = None,
         virtual_views: int = 8,
+        other: bool | str = False,
+        min_score: float = 0.0,
         progress: Progress | None = None,
         observe: Observer | None = None,
     ) -> Result:
@@ -140,6 +158,11 @@ class Segmenter:
                 classes without training labels.
             up: direction away from the floor [3], for rendered views; None estimates it.
             virtual_views: how many views to render where none are given.
+            other: True, or a name: one more class, "other" or of that name, for points to which
+                a neutral name ("object", "things", "stuff", "texture") fits better than any
+                class does. Without it every point takes one of the classes, a single class all.
+            min_score: points whose score is below go to the class of `other`, or to one called
+                "other"; they keep their score.
             progress: called with (views done, views) as the work goes on.
             observe: called with the name, projection and labels of every view that votes.
 
@@ -150,35 +173,37 @@ class Segmenter:
             ValueError: points, classes or views of the wrong shape or content; no colours; no
                 view sees enough points.
             TypeError: elements of the wrong type.
-            EngineError: an engine failed.
+            EngineError: an engine failed; or `run` was called by its own `progress` or `observe`.
         """
         cloud = as_point_cloud(points)
         class_list = parse_classes(classes)
+        title, least = check_other(other, class_list), check_min_score(min_score)
         cloud.require_rgb()
         times = StageTimes(self._synchronize if self.synchronize_stages else None)
         with times.measure("place views"):
-            view_list, mode = self._choose_views(cloud, views, up, virtual_views)
-        with torch.inference_mode(), self._lock:
+            view_list, mode, notes = self._choose_views(cloud, views, up, virtual_views)
+        with torch.inference_mode(), self._take_turn():
             with times.measure("text"):
-                target = self._embed_classes(class_list)
-            if not view_list:
-                return self._run_cloud(cloud, class_list, target, times)
-            result = self._run_views(cloud, class_list, target, view_list, times, progress, observe)
-        if mode == "views":
-            return result
-        note = f"no views were given: {len(view_list)} were rendered from the cloud"
-        return dataclasses.replace(result, mode=mode, notes=(note, *result.notes))
+                target = self._embed_classes(class_list, title is not None)
+            named = class_list if title is None else append_class(class_list, title)
+            if view_list:
+                result = self._run_views(cloud, named, target, view_list, times, progress, observe)
+            else:
+                result = self._run_cloud(cloud, named, target, times)
+        notes = (*notes, *result.notes, *self._describe_scores(class_list, title))
+        result = dataclasses.replace(result, mode=mode, notes=notes)
+        return result.apply_min_score(least, title or DEFAULT_TITLE) if least else result
 
     def run_many(
         self,
-        scenes: Iterable[tuple[Any, Any]],
+        scenes: Iterable[Any],
         classes: Any,
         **options: Any,
     ) -> Iterator[Result]:
         """Label scene after scene, in order; the next cloud is read while one is worked on.
 
         Args:
-            scenes: (points, views) per scene, each as for `run`.
+            scenes: points, or a pair (points, views), of each scene, both as for `run`.
             classes: as for `run`, the same for all scenes.
             options: further arguments of `run`.
 
@@ -188,7 +213,8 @@ class Segmenter:
         class_list = parse_classes(classes)
         pending: deque[tuple[Future[PointCloud], Any]] = deque()
         with ThreadPoolExecutor(max_workers=1) as reader:
-            for points, views in scenes:
+            for scene in scenes:
+                points, views = scene if _is_pair(scene) else (scene, None)
                 pending.append((reader.submit(as_point_cloud, points), views))
                 if len(pending) > 1:
                     cloud, its_views = pending.popleft()
@@ -198,14 +224,17 @@ class Segmenter:
 
     def _choose_views(
         self, cloud: PointCloud, views: Any, up: Any, count: int
-    ) -> tuple[list[View], str]:
-        """The views to use, none for the 3D head, and the mode they stand for."""
+    ) -> tuple[list[View], str, tuple[str, ...]]:
+        """The views to use, none for the 3D head; the mode they stand for; notes about them."""
         if isinstance(views, str) and views == NO_VIEWS:
-            return [], "3d"
+            return [], "3d", ()
         if views is not None:
-            return list_views(views), "views"
-        xyz, colors = self._upload(cloud)
-        return place_views(xyz, colors, up=up, count=count), "virtual"
+            listed = list_views(views)
+            return listed.views, "views", listed.notes
+        colors = cloud.require_rgb()
+        placed = place_views(cloud.xyz, colors, up=up, count=count, device=self.device)
+        note = f"no views were given: {len(placed)} were rendered from the cloud"
+        return placed, "virtual", (note,)
 
     def trace_view(self, points: Any, classes: Any, view: View) -> dict[str, np.ndarray]:
         """Every intermediate of one view by name, as parity checks compare them.
@@ -226,7 +255,7 @@ class Segmenter:
         xyz, colors = self._upload(cloud)
         times = StageTimes()
         prepared = next(read_groups([view], self.config, 1, times))[0]
-        with torch.inference_mode(), self._lock:
+        with torch.inference_mode(), self._take_turn():
             target = self._embed_classes(class_list)
             camera = CameraView.upload(prepared, self.device)
             group = self._pipeline.select(xyz, [camera], least=1)
@@ -243,20 +272,52 @@ class Segmenter:
         """The loaded engines of a view, by component."""
         return self._pipeline.engines
 
+    @contextlib.contextmanager
+    def _take_turn(self) -> Iterator[None]:
+        """Wait until no other run is under way.
+
+        Raises:
+            EngineError: the caller's own is: it would wait for itself.
+        """
+        caller = threading.get_ident()
+        if self._turn_of == caller:
+            raise EngineError(
+                "run: called from the progress or observe of a run of the same Segmenter, which "
+                "is not over; call it after run has returned"
+            )
+        with self._lock:
+            self._turn_of = caller
+            try:
+                yield
+            finally:
+                self._turn_of = None
+
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _embed_classes(self, classes: ClassList) -> TextTarget:
-        """What labelling needs of a class list; the last few lists are kept."""
-        target = self._targets.pop(classes.names, None)
+    def _embed_classes(self, classes: ClassList, neutral: bool = False) -> TextTarget:
+        """What labelling needs of a class list; the last few lists are kept.
+
+        With `neutral`, one or two further classes stand for neutral names.
+        """
+        key = (classes.names, neutral)
+        target = self._targets.pop(key, None)
         if target is None:
+            is_base = split_base_novel(classes, self.config.split)
+            names, name_class = classes.flat_names, classes.name_class
+            if neutral:
+                copies, rivals = gate_neutral(is_base), list_neutral(classes)
+                extra = np.arange(len(copies)) + len(classes)
+                names = [*names, *rivals * len(copies)]
+                name_class = np.concatenate([name_class, np.repeat(extra, len(rivals))])
+                is_base = np.concatenate([is_base, copies])
             target = self._pipeline.make_target(
-                self._text.embed(classes.flat_names),
-                torch.from_numpy(classes.name_class).to(self.device),
-                torch.from_numpy(split_base_novel(classes, self.config.split)).to(self.device),
+                self._text.embed(names),
+                torch.from_numpy(name_class),
+                torch.from_numpy(is_base),
             )
-        self._targets[classes.names] = target  # the newest last
+        self._targets[key] = target  # the newest last
         if len(self._targets) > KEPT_TARGETS:
             del self._targets[next(iter(self._targets))]
         return target
@@ -266,7 +327,7 @@ class Segmenter:
     ) -> Result:
         """The 3D head on the whole cloud at once."""
         points, colors = self._upload(cloud)
-        found = self._pipeline.label_cloud(points, colors, target, times)
+        found = _join_copies(self._pipeline.label_cloud(points, colors, target, times), classes)
         labels = found.three_d.cpu().numpy()
         return Result(
             cloud=cloud,
@@ -278,7 +339,7 @@ class Segmenter:
             views=(),
             mode="3d",
             timings=times.seconds,
-            notes=("labelled by the 3D head alone, without views",),
+            notes=(*cloud.notes, "labelled by the 3D head alone, without views"),
         )
 
     def _run_views(
@@ -293,35 +354,36 @@ class Segmenter:
     ) -> Result:
         """The full pipeline on every view, one vote per view and point, nearest seen point."""
         points, colors = self._upload(cloud)
-        votes = HeadVotes(len(cloud), target.num_classes, self.device)
+        votes = HeadVotes(len(cloud), len(classes), self.device)
         seen: list[tuple[str, int]] = []
         finite: list[Mapping[str, Tensor]] = []
         for name, view in self._label_views(points, colors, views, target, times):
             seen.append((name, view.count))
             if view.seen is not None:
+                labels = _join_copies(view.seen.labels, classes)
                 with times.measure("vote and fill"):
-                    votes.add(view.seen.indices, view.seen.labels)
+                    votes.add(view.seen.indices, labels)
                 finite.append(view.seen.finite)
                 if observe is not None:
-                    observe(name, view.projected, view.seen.labels)
+                    observe(name, view.projected, labels)
             if progress is not None:
                 progress(len(seen), len(views))
         used = self._list_used(seen)
         with times.measure("vote and fill"):
             voted = votes.finish(points)
         check_finite(finite)
-        heads = {head: outcome.label.cpu().numpy() for head, outcome in voted.items()}
+        heads = dict(zip(HEADS, voted.label.cpu().numpy(), strict=True))
         return Result(
             cloud=cloud,
             classes=classes,
             labels=heads["fused"],
-            scores=voted["fused"].score.cpu().numpy(),
+            scores=voted.score.cpu().numpy(),
             heads=heads,
             coverage=votes.coverage.cpu().numpy(),
             views=used,
             mode="views",
             timings=times.seconds,
-            notes=self._describe_skipped(seen),
+            notes=(*cloud.notes, *self._describe_skipped(seen)),
         )
 
     def _label_views(
@@ -371,6 +433,19 @@ class Segmenter:
             )
         return used
 
+    def _describe_scores(self, classes: ClassList, other: str | None) -> tuple[str, ...]:
+        """Notes on what the scores of this run mean."""
+        notes = []
+        if other is not None:
+            rivals = ", ".join(list_neutral(classes))
+            notes.append(f"class {other!r} is whatever the names {rivals} fit better than a class")
+        elif len(classes) == 1:
+            notes.append(
+                f"{classes[0]!r} is the only class, so every point has it with score 1; name "
+                "further classes, or pass other=True (--other NAME), to tell it from the rest"
+            )
+        return (*notes, *filter(None, [describe_synthetic(self.manifest)]))
+
     def _describe_skipped(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
         least = self.config.view.min_points
         skipped = [f"{name!r} ({count})" for name, count in seen if count < least]
@@ -381,3 +456,21 @@ class Segmenter:
         )
         logger.warning("%s", note)
         return (note,)
+
+
+def _join_copies(labels: PointLabels, classes: ClassList) -> PointLabels:
+    """Labels in which all copies of the last class, the one of neutral names, are one."""
+    last = len(classes) - 1
+    by_head = (labels.fused, labels.two_d, labels.three_d)
+    return PointLabels(*(head.clamp(max=last) for head in by_head), labels.score)
+
+
+def _is_pair(scene: Any) -> bool:
+    """Whether a scene of `run_many` comes with its views: any tuple of two, or a list whose
+    second entry is no row of numbers.
+    """
+    if not isinstance(scene, (tuple, list)) or len(scene) != 2:
+        return False
+    if isinstance(scene, tuple) or not isinstance(scene[1], (tuple, list)):
+        return True
+    return not any(isinstance(value, (int, float)) for value in scene[1][:1])

@@ -212,7 +212,11 @@ class ViewPipeline(ABC):
         """Features and masks (B = 1) of the views that have points, in order, at least one."""
 
     def make_target(self, text_embed: Tensor, text_class: Tensor, is_base: Tensor) -> TextTarget:
-        """Fold names [T, E], their classes [T] and the gate [C] into what labelling needs."""
+        """Fold names [T, E], their classes [T] and the gate [C] into what labelling needs.
+
+        Classes and gate are given on the host.
+        """
+        is_base = is_base.to(self.device)
         tables = build_label_tables(
             text_embed,
             text_class,
@@ -225,7 +229,7 @@ class ViewPipeline(ABC):
             self.config.binary_threshold,
             *self.heads.voxel_projection,
         )
-        return TextTarget(text_embed, text_class, is_base, tables)
+        return TextTarget(text_embed, text_class.to(self.device), is_base, tables)
 
     def select(self, points: Tensor, cameras: Sequence[CameraView], least: int) -> ViewGroup:
         """Project all points [N, 3] into every view and plan the voxels of the visible ones.

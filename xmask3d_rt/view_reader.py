@@ -2,38 +2,49 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.preprocess import PreparedView, prepare_view
-from xmask3d_rt.rgbd import load_rgbd
+from xmask3d_rt.rgbd import RgbdFolder, read_rgbd
 from xmask3d_rt.scene import View
 from xmask3d_rt.stage_times import StageTimes
 
 MAX_READERS = 4  # decoding a JPEG and a PNG of 640 x 480 takes a core about 10 ms
 
 
-def list_views(views: Any) -> list[View]:
-    """Views of an RGB-D folder, or the given ones; at least one.
+def list_views(views: Any) -> RgbdFolder:
+    """Views of an RGB-D folder with the notes about it, or the given ones; at least one.
+
+    Args:
+        views: a path, what `read_rgbd` returned, a `View`, or several.
 
     Raises:
         ValueError: no views.
         TypeError: something else than `View` objects or a path.
     """
+    if isinstance(views, RgbdFolder):
+        return views
     if isinstance(views, (str, os.PathLike)):
-        return load_rgbd(views)
+        return read_rgbd(views)
+    if not isinstance(views, Iterable) and not isinstance(views, View):
+        raise TypeError(_expect_views(views))
     listed = [views] if isinstance(views, View) else list(views)
     if not listed:
         raise ValueError("run: views is empty; pass View objects or an RGB-D folder, or None")
     for view in listed:
         if not isinstance(view, View):
-            raise TypeError(
-                f"run: views must be View objects or the path of an RGB-D folder, "
-                f"got {type(view).__name__}"
-            )
-    return listed
+            raise TypeError(_expect_views(view))
+    return RgbdFolder(listed)
+
+
+def _expect_views(value: Any) -> str:
+    return (
+        "run: views must be View objects or the path of an RGB-D folder, "
+        f"got {type(value).__name__}"
+    )
 
 
 def read_groups(

@@ -65,7 +65,7 @@ def _build(device: torch.device) -> Forms:
     voxels = voxelize(points[visible], 0.02)
     feats = torch.randn(len(voxels.coords), feat, device=device)
     prob = torch.rand(len(visible), device=device)
-    votes = [make_votes(SCENE, CLASSES, device) for _ in range(3)]
+    votes = make_votes(SCENE, CLASSES, device, num_heads=3)
 
     def label_view() -> None:
         view = project_view(points, *camera)
@@ -84,7 +84,6 @@ def _build(device: torch.device) -> Forms:
             points[seen],
             tables,
         )
-        for tally, head in zip(votes, labels[:3], strict=True):
-            vote(tally, seen, head, labels.score)
+        vote(votes, seen, torch.stack(labels[:3]), labels.score)
 
     return {"ours": label_view}

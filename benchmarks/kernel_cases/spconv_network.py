@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.registry import Forms, KernelCase
+from xmask3d_rt.arrays import read_arrays
 from xmask3d_rt.kernels import KernelMap, build_kernel_map, index_coords, sparse_conv, voxelize
 
 CLOUD = Path(__file__).parents[3] / "shared" / "pointclouds" / "spconv-benchmark-pc.npz"
@@ -46,7 +46,7 @@ def benchmark_cases() -> list[KernelCase]:
 def make_voxels() -> Tensor:
     """Voxels of the eight copies, [M, 4]."""
     low, high = (torch.tensor(bound) for bound in RANGE)
-    points = torch.from_numpy(np.load(CLOUD)["pc"])
+    points = torch.from_numpy(read_arrays(CLOUD)["pc"])
     points = points[((points >= low) & (points < high)).all(dim=1)]
     shifts = torch.arange(COPIES).float()[:, None, None] * torch.tensor([0.0, 1.0, 0.0])
     copies = (points + shifts).reshape(-1, 3)

@@ -6,6 +6,7 @@ from benchmarks.registry import Forms, KernelCase
 from xmask3d_rt.kernels import finish_votes, make_votes, vote
 
 SEEN = 40_000
+DENSE = 1 << 40  # bytes: dense votes at every size
 
 
 def benchmark_cases() -> list[KernelCase]:
@@ -20,7 +21,7 @@ def benchmark_cases() -> list[KernelCase]:
                 f"{shape} n={SEEN}",
                 "fp32",
                 lambda device, n=n, c=classes: _build_vote(n, c, device),
-                moved_bytes=SEEN * (8 + 8 + 4 + 2 * (2 + 4 + 4)),
+                moved_bytes=SEEN * (8 + 8 + 4 + 2 * (4 + 4 + 4)),
                 large=large,
             ),
             KernelCase(
@@ -28,7 +29,7 @@ def benchmark_cases() -> list[KernelCase]:
                 shape,
                 "fp32",
                 lambda device, n=n, c=classes: _build_finish(n, c, device),
-                moved_bytes=n * (2 * classes + 8 + 4 + 4 + 8 + 4),
+                moved_bytes=n * (4 * classes + 8 + 4 + 4 + 8 + 4),
                 large=large,
             ),
         ]
@@ -43,7 +44,7 @@ def _cast(n: int, classes: int, device: torch.device) -> tuple[torch.Tensor, ...
 
 def _build_vote(n: int, classes: int, device: torch.device) -> Forms:
     indices, labels, scores = _cast(n, classes, device)
-    votes = make_votes(n, classes, device)
+    votes = make_votes(n, classes, device, dense_limit=DENSE)
     scene = torch.zeros(n, classes, device=device)
 
     def released() -> None:
@@ -51,14 +52,15 @@ def _build_vote(n: int, classes: int, device: torch.device) -> Forms:
         seen[indices] = True
         scene[seen, labels] += 1
 
-    return {"ours": lambda: vote(votes, indices, labels, scores), "released form": released}
+    return {"ours": lambda: vote(votes, indices, labels[None], scores), "released form": released}
 
 
 def _build_finish(n: int, classes: int, device: torch.device) -> Forms:
-    votes = make_votes(n, classes, device)
+    votes = make_votes(n, classes, device, dense_limit=DENSE)
     for _ in range(3):
-        vote(votes, *_cast(n, classes, device))
-    scene = votes.counts.float()
+        indices, labels, scores = _cast(n, classes, device)
+        vote(votes, indices, labels[None], scores)
+    scene = votes.counts[0].float()
     nearest = torch.arange(n, device=device)
     return {
         "ours": lambda: finish_votes(votes, nearest),

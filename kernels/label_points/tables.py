@@ -69,7 +69,8 @@ def build_label_tables(
 
     Args:
         text_embed: One row per class name, `[T, E]`, any length.
-        text_class: Class of each name, `[T]` integers; each of the C classes needs a name.
+        text_class: Class of each name, `[T]` integers; each of the C classes needs a name. On
+            the host: its values are read, which would wait for a GPU.
         is_base: Which classes are base, `[C]` bool. All or none of them: no gating.
         fuser_weight: `[E, 2E]`, mask-embedding half first.
         fuser_bias: `[E]`.
@@ -90,10 +91,11 @@ def build_label_tables(
 
     Source: run/infer.py and the Fuser of XMask3D; the folding is ours.
     """
+    text_class = text_class.cpu()
     _check(text_embed, text_class, is_base, fuser_weight, fuser_bias, voxel_weight, voxel_bias)
     embed = text_embed.shape[1]
-    text = F.normalize(text_embed.double(), dim=-1)
-    text = text[_class_major(text_class.long(), is_base.shape[0])]  # [C * S, E]
+    rows = _class_major(text_class.long(), is_base.shape[0]).to(text_embed.device)
+    text = F.normalize(text_embed.double(), dim=-1)[rows]  # [C * S, E]
     mask_weight, point_weight = fuser_weight.double().split(embed, dim=1)
     identity = voxel_weight is None
     weight = torch.eye(embed).to(text) if voxel_weight is None else voxel_weight.double()
@@ -183,7 +185,6 @@ def _check(text_embed, text_class, is_base, fuser_weight, fuser_bias, voxel_weig
     check_bool(op, is_base=is_base)
     tensors = {
         "text_embed": text_embed,
-        "text_class": text_class,
         "is_base": is_base,
         "fuser_weight": fuser_weight,
         "fuser_bias": fuser_bias,

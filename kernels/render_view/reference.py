@@ -7,6 +7,7 @@ depend on the device: pixel positions in 1/16 px, depth in 2^-16 m.
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SUBPIXEL = 16  # units per pixel of splat centres and radii
@@ -132,42 +133,42 @@ def _splat(
 ) -> None:
     """Minimum of the keys of a batch of splats into `keys` [H * W], in place."""
     height = keys.shape[0] // width
-    side = 2 * reach + 1
     step = torch.arange(-reach, reach + 1, dtype=torch.int32)
     nearest = (center + SUBPIXEL // 2) // SUBPIXEL  # [n, 2] px
-    u = nearest[:, :1] + step  # [n, side]
+    u = nearest[:, :1] + step  # [n, 2 * reach + 1]
     v = nearest[:, 1:] + step
     across = (u * SUBPIXEL - center[:, :1]).square()
     down = (v * SUBPIXEL - center[:, 1:]).square()
     square = radius.square()
     across[(u < 0) | (u >= width)] = OFF_SCREEN
     down[(v < 0) | (v >= height)] = OFF_SCREEN
-    distance = down[:, :, None] + across[:, None, :]  # [n, side, side]
+    distance = down[:, :, None] + across[:, None, :]  # [n, 2 * reach + 1, 2 * reach + 1]
     hits = distance <= square[:, None, None]
     hits[:, reach, reach] = distance[:, reach, reach] < OFF_SCREEN  # however small the disc
-    hit = hits.flatten().nonzero().flatten()
-    line = hit // side  # rows of `down`
-    point = line // side
-    pixel = (v.flatten()[line] * width).add_(u.flatten()[point * side + hit % side])
-    behind = (cone * distance.flatten()[hit]).div_(square[point], rounding_mode="floor")
-    key = behind.bitwise_left_shift_(INDEX_BITS).add_(packed[point])
-    keys.scatter_reduce_(0, pixel.long(), key, "amin")
+    # Quotients of integers below 2^53: float64 gives their exact floor, several times as fast.
+    behind = distance.double().mul_(cone).div_(square[:, None, None]).floor_().long()
+    key = behind.bitwise_left_shift_(INDEX_BITS).add_(packed[:, None, None])
+    key.masked_fill_(~hits, EMPTY)  # whatever pixel an index off the screen is moved to
+    line = v.clamp(0, height - 1).long() * width
+    pixel = line[:, :, None] + u.clamp(0, width - 1)[:, None, :]
+    keys.scatter_reduce_(0, pixel.flatten(), key.flatten(), "amin")
 
 
 def _fill_holes(keys: Tensor) -> Tensor:
     """One pass of hole filling over the key image [H, W]."""
     height, width = keys.shape
-    padded = keys.new_full((height + 2, width + 2), EMPTY)
-    padded[1:-1, 1:-1] = keys
-    hole = (keys == EMPTY).flatten().nonzero().flatten()  # [h]
+    covered = keys != EMPTY
+    padded = F.pad(covered.to(torch.uint8), (1, 1, 1, 1))
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    around = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]  # [H, W]; an empty pixel adds nothing
+    hole = ((around >= FILL_NEIGHBOURS) & ~covered).flatten().nonzero().flatten()  # [h]
     step = torch.tensor([-1, 0, 1])
-    offsets = (step[:, None] * (width + 2) + step).flatten()
-    middle = (hole // width + 1) * (width + 2) + hole % width + 1  # in the padded image
-    neighbours = padded.flatten()[middle[:, None] + offsets]  # [h, 9]
-    covered = neighbours != EMPTY
-    farthest = torch.where(covered, neighbours, -1).amax(dim=1)
+    # Beyond the border the pixels at it count again, which changes no maximum.
+    row = (hole[:, None] // width + step).clamp_(0, height - 1)  # [h, 3]
+    col = (hole[:, None] % width + step).clamp_(0, width - 1)
+    neighbours = keys[row[:, :, None], col[:, None, :]].flatten(1)  # [h, 9]
     filled = keys.flatten().clone()
-    filled[hole] = torch.where(covered.sum(dim=1) >= FILL_NEIGHBOURS, farthest, EMPTY)
+    filled[hole] = torch.where(neighbours != EMPTY, neighbours, -1).amax(dim=1)
     return filled.view(height, width)
 
 

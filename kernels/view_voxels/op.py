@@ -7,9 +7,10 @@ keys to length and makes the levels from them, on far shorter arrays.
 
 key of (view v, cell c) = pack(v, c - min_v) = pack(0, c) + pack(v, -min_v) - pack(0, 0),
 min_v the smallest cell of the view along each axis; a level clears the low bits of each axis.
+Only the sum must fit the packed range, so a view may lie anywhere: packing is linear in int64,
+where what overflows in one term is undone by the other.
 """
 
-import struct
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +23,6 @@ from xmask3d_rt.kernels.coords import (
     COORD_LIMIT,
     MARGIN,
     check_batch,
-    check_range,
     offset_key,
     pack_coords,
     unpack_coords,
@@ -31,6 +31,7 @@ from xmask3d_rt.kernels.view_voxels.types import PendingViewVoxels, ViewVoxels
 
 LAST = torch.iinfo(torch.int64).max  # a key that no voxel has
 MAX_ENTRIES = (1 << 31) - 1  # positions are summed up in int32
+CELL_LIMIT = 1 << 30  # cells from the origin: their differences fit int32
 
 
 def plan_view_voxels(
@@ -78,12 +79,15 @@ def plan_view_voxels(
     unused = used.logical_not()
     xyz = points.t().contiguous()  # [3, N]
     cells = torch.floor(xyz.to(torch.float64) * (1.0 / voxel_size))
-    ends = _find_ends(cells, unused)
+    # Comparing so that NaN is outside, too. An outside point stands at 0; the sizes tell of it.
+    outside = (cells.abs() < CELL_LIMIT).all(0).logical_not()  # [N]
+    cells = cells.masked_fill_(outside, 0.0).to(torch.int32)
+    outside = (outside & unused.all(0).logical_not()).sum()
     point_keys, view_keys, extent = _split_keys(cells, unused)
     keys = (point_keys + view_keys[:, None]).masked_fill_(unused, LAST)  # [V, N]
     keys, entries = torch.sort(keys.flatten(), stable=True)
     voxels = _count_voxels(keys, visible.shape[0], levels, padded)
-    sizes = torch.cat([seen, voxels.flatten(), ends.view(torch.int64), extent.view(1)])
+    sizes = torch.cat([seen, voxels.flatten(), outside.view(1), extent.view(1)])
     return PendingViewVoxels(sizes, listed, used, keys, entries, levels, keep_least)
 
 
@@ -98,8 +102,8 @@ def finish_view_voxels(pending: PendingViewVoxels, sizes: Tensor | Sequence[int]
         `ViewVoxels`; a view without points, and a dropped one, has no voxels.
 
     Raises:
-        ValueError: a point that is used is not finite or its voxel lies outside the range of a
-            packed key; or sizes of another length or not on the host.
+        ValueError: a point that is used is not finite, those of a view span more voxels than a
+            packed key holds (2.6 km of 2 cm), or sizes of another length or not on the host.
     """
     seen, voxel_counts = _read_sizes(pending, sizes)
     kept = [count if count >= pending.keep_least else 0 for count in seen]
@@ -131,30 +135,17 @@ def finish_view_voxels(pending: PendingViewVoxels, sizes: Tensor | Sequence[int]
     )
 
 
-def _find_ends(cells: Tensor, unused: Tensor) -> Tensor:
-    """Smallest and largest coordinate of a used cell, [2] float64; NaN where there is one."""
-    outside = unused.all(0)  # [N]
-    low = cells.masked_fill(outside, torch.inf).amin()
-    high = cells.masked_fill(outside, -torch.inf).amax()
-    return torch.stack([low, high])
-
-
 def _split_keys(cells: Tensor, unused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Keys of points [N] and of views [V], whose sum is that of a cell in a view; widest extent.
-
-    Cells outside the packed range stand at 0: `finish_view_voxels` raises for them.
-    """
-    fits = ((cells >= -COORD_LIMIT) & (cells < COORD_LIMIT)).all(0)  # [N], NaN fails
-    near = cells.masked_fill(fits.logical_not(), 0.0).to(torch.int32)  # [3, N]
-    by_view = [axis.expand(unused.shape) for axis in near]  # 3 of [V, N]
-    low = torch.stack([axis.masked_fill(unused, COORD_LIMIT).amin(1) for axis in by_view])
-    high = torch.stack([axis.masked_fill(unused, -COORD_LIMIT).amax(1) for axis in by_view])
-    no_view = torch.zeros_like(near[0])
-    point_keys = pack_coords(torch.stack([no_view, *near], dim=1))
+    """Keys of points [N] and of views [V], whose sum is that of a cell in a view; widest extent."""
+    by_view = [axis.expand(unused.shape) for axis in cells]  # 3 of [V, N]
+    low = torch.stack([axis.masked_fill(unused, CELL_LIMIT).amin(1) for axis in by_view])
+    high = torch.stack([axis.masked_fill(unused, -CELL_LIMIT).amax(1) for axis in by_view])
+    no_view = torch.zeros_like(cells[0])
+    point_keys = pack_coords(torch.stack([no_view, *cells], dim=1))
     view = torch.arange(unused.shape[0], dtype=torch.int32, device=unused.device)
     view_keys = pack_coords(torch.stack([view, *-low], dim=1))
     view_keys -= offset_key(AXIS_BIAS, AXIS_BIAS, AXIS_BIAS)
-    return point_keys, view_keys, (high - low).amax().to(torch.int64)
+    return point_keys, view_keys, (high.to(torch.int64) - low + 1).amax()
 
 
 def _count_voxels(keys: Tensor, views: int, levels: int, padded: bool) -> Tensor:
@@ -218,10 +209,17 @@ def _read_sizes(
             f"finish_view_voxels: sizes must have the {pending.sizes.shape[0]} values of "
             f"pending.sizes, got {len(values)}"
         )
-    low, high = struct.unpack("<2d", struct.pack("<2q", *values[-3:-1]))
-    check_range("voxelize", low, high)
-    check_range("voxelize", 0, values[-1])
-    by_level = values[views:-3]
+    *by_level, outside, extent = values[views:]
+    if outside:
+        raise ValueError(
+            f"finish_view_voxels: {outside} of the points that a view sees are not finite, or lie "
+            f"{CELL_LIMIT} voxels or more from the origin; drop them or subtract their minimum"
+        )
+    if extent > COORD_LIMIT:
+        raise ValueError(
+            f"finish_view_voxels: the points of one view span {extent} voxels along an axis, at "
+            f"most {COORD_LIMIT} fit; cut the cloud into parts or use larger voxels"
+        )
     return values[:views], [by_level[view::views] for view in range(views)]
 
 

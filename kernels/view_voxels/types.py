@@ -10,12 +10,12 @@ class PendingViewVoxels:
     """Queued work of `plan_view_voxels`; copy `sizes` to the host and call `finish_view_voxels`.
 
     `sizes` holds, one after another: points seen by each view [V], voxels of each level and view
-    [levels + 1, V], the bits of the smallest and largest cell coordinate as float64 [2], and the
-    widest extent of a view in cells [1]. The rest belongs to `finish_view_voxels`; what no view
-    uses lies at the end of the V · N keys.
+    [levels + 1, V], points that are used but not finite (or absurdly far) [1], and the widest
+    extent of a view in cells [1]. The rest belongs to `finish_view_voxels`; what no view uses lies
+    at the end of the V · N keys.
     """
 
-    sizes: Tensor  # [V + (levels + 1) · V + 3] int64
+    sizes: Tensor  # [V + (levels + 1) · V + 2] int64
     listed: Tensor | None  # [N] int64, scene point of each point; None where they are all there
     used: Tensor  # [V, N] bool, points of the views that are kept
     keys: Tensor  # [V * N] int64 ascending, voxel of every point and view

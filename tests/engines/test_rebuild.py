@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import subprocess
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from xmask3d_rt.engines import rebuild as rebuild_module
 from xmask3d_rt.engines.files import FileEntry
 from xmask3d_rt.engines.rebuild import make_command, rebuild_component
 from xmask3d_rt.errors import EngineError, StaleEngineError
+from xmask3d_rt.processes import Outcome
 
 CPU = torch.device("cpu")
 
@@ -48,8 +48,8 @@ def test_segmenter_rebuilds_a_stale_engine(engines, monkeypatch):
 
 
 def test_failed_build_is_an_error(engines, monkeypatch):
-    failed = subprocess.CompletedProcess([], 2, stdout="", stderr="first\nerror: disk is full\n")
-    monkeypatch.setattr(rebuild_module.subprocess, "run", lambda *args, **kwargs: failed)
+    failed = Outcome(2, stdout="", stderr="first\nerror: disk is full\n")
+    monkeypatch.setattr(rebuild_module, "run_command", lambda command: failed)
     with pytest.raises(EngineError, match=r"rebuilding unet of .* failed: error: disk is full"):
         rebuild_component(Manifest.load(engines), "unet", CPU)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import sys
 import threading
@@ -230,15 +229,6 @@ def test_interrupt_leaves_nothing(settings, linear_onnx, linear_signature, tmp_p
     thread.join()
     assert {p.name: p.read_bytes() for p in out.iterdir()} == {"e": b"old engine"}
     assert not Path(f"/proc/{mark.read_text()}").exists()
-
-
-@pytest.mark.trt
-def test_leftovers_of_killed_builds_are_removed(settings, linear_onnx, linear_signature, tmp_path):
-    (tmp_path / ".e.4194304.part").write_bytes(b"of a process that cannot exist")
-    alive = tmp_path / f".e.{os.getppid()}.part"
-    alive.write_bytes(b"of a build under way")
-    build_tensorrt("linear", linear_onnx, tmp_path / "e", linear_signature, settings)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [alive.name, "e", "e.json"]
 
 
 @pytest.mark.trt

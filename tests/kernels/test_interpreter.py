@@ -1,4 +1,7 @@
-"""Runs every file of tests/kernels/interpreter in a process with TRITON_INTERPRET=1."""
+"""Runs the files of tests/kernels/interpreter in processes with TRITON_INTERPRET=1.
+
+A process starts in four seconds of a core, so several files share one.
+"""
 
 import os
 import subprocess
@@ -9,12 +12,17 @@ import pytest
 
 FOLDER = Path(__file__).parent / "interpreter"
 ROOT = Path(__file__).parents[2]
+PROCESSES = 3  # of about a minute each
+FILES = sorted(str(path) for path in FOLDER.glob("test_*.py"))
+GROUPS = [FILES[start::PROCESSES] for start in range(PROCESSES)]
+NAMES = ["+".join(Path(file).stem.removeprefix("test_") for file in group) for group in GROUPS]
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("test_*.py")), ids=lambda path: path.stem)
-def test_kernels_in_interpreter(path):
+@pytest.mark.parametrize("files", GROUPS, ids=NAMES)
+def test_kernels_in_interpreter(files):
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     environment = {**inherited, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", str(path), "-p", "no:cacheprovider"]
+    options = ["-n", "0", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    command = [sys.executable, "-m", "pytest", *files, *options]
     child = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, child.stdout[-8000:] + child.stderr[-2000:]

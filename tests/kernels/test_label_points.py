@@ -54,6 +54,17 @@ def label_simple(tables, feature_3d, query=(-1,), mask=((0.0,) * E,), clip=None,
     )
 
 
+def test_tables_read_nothing_of_the_device():
+    """Classes were checked on the host: a GPU is not asked for them again."""
+    far = torch.zeros(5, E, device="meta")  # no value of it can be read
+    tables = build_label_tables(
+        far, torch.tensor([0, 1, 1, 2, 2]), far[:3, 0] > 0, far.new_zeros(E, 2 * E), far[0],
+        10.0, 0.65, 0.35, voxel_weight=far.new_zeros(E, 4),
+    )  # fmt: skip
+    assert tables.text.shape == (3 * 2, E)
+    assert tables.both_text.device.type == "meta"
+
+
 def test_uncovered_point_keeps_its_3d_feature():
     labels = label_simple(simple_tables([True] * 3), [0, 2.0, 1, 0, 0, 0])
     assert (labels.fused, labels.three_d, labels.two_d) == (1, 1, 1)

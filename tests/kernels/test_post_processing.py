@@ -73,7 +73,7 @@ def make_arguments(name):
             list(make_tables(view)),
         ),
         "nearest_fill": (view["points"], view["prob"] > 0.5),
-        "vote": (*votes, every, torch.randint(5, (200,)), view["prob"]),
+        "vote": (*votes, every, torch.randint(5, (1, 200)), view["prob"]),
         "finish_votes": (*votes, every),
     }[name]
 
@@ -122,7 +122,7 @@ def test_whole_view_compiles_to_one_graph():
             tables,
         )
         votes = make_votes(200, 5)
-        vote(votes, projected.indices, labels.fused, labels.score)
+        vote(votes, projected.indices, labels.fused[None], labels.score)
         return finish_votes(votes, torch.arange(200)), labels
 
     arguments = view["points"], view["mask_logits"], view["voxel_feats"]
@@ -135,8 +135,8 @@ def test_whole_view_compiles_to_one_graph():
 def test_filling_and_voting_agree_on_unseen_points():
     view = make_view()
     votes = make_votes(200, 5)
-    vote(votes, torch.arange(0, 200, 2), torch.arange(100) % 5, torch.ones(100))
+    vote(votes, torch.arange(0, 200, 2), torch.arange(100)[None] % 5, torch.ones(100))
     nearest = nearest_fill(view["points"], votes.coverage > 0)
     result = finish_votes(votes, nearest)
-    assert torch.equal(result.label, (nearest // 2) % 5)
+    assert torch.equal(result.label[0], (nearest // 2) % 5)
     assert result.score.eq(1).all()

@@ -4,6 +4,7 @@ Everything is known exactly, so a room serves as demo input, as a test scene and
 data. The world is in metres with z up; cameras have x right, y down, z forward.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from xmask3d_rt.rgbd_writer import atomic_folder, write_views
 from xmask3d_rt.scene import View
 
 CONTACT = 1e-3  # metres; a face this close to another box is hidden
+CAPTION_SHARE = 0.01  # of a view that a class must cover to be named in its caption
 EDGE = 1e-6  # metres; a point this close to a face lies on it
 FOCAL = 0.8125  # focal length over image width: 520 px at 640, as of common depth cameras
 
@@ -247,7 +249,8 @@ def write_room(room: Room, folder: str | os.PathLike[str]) -> Path:
     """Write a room as an RGB-D folder with its cloud: all of it or nothing.
 
     Beside the files of `rgbd_writer.write_rgbd`: `label/N.png` (uint8 class index, 255 = none),
-    `scene.ply` with a vertex property `label` (class index) and `classes.txt` (a name per line).
+    `scene.ply` with a vertex property `label` (class index), `classes.txt` (a name per line) and
+    `captions.json` (a sentence per view, of what covers most of it).
 
     Args:
         room: what to write.
@@ -266,8 +269,20 @@ def write_room(room: Room, folder: str | os.PathLike[str]) -> Path:
             # -1 becomes 255
             Image.fromarray(labels.astype(np.uint8)).save(partial / "label" / f"{index}.png")
         _write_ply(partial / "scene.ply", room)
-        (partial / "classes.txt").write_text("\n".join(room.classes) + "\n")
+        (partial / "classes.txt").write_text("\n".join(room.classes) + "\n", encoding="utf-8")
+        captions = {
+            str(n): describe_view(labels, room) for n, labels in enumerate(room.view_labels)
+        }
+        (partial / "captions.json").write_text(json.dumps(captions, indent=1) + "\n")
     return Path(folder)
+
+
+def describe_view(labels: np.ndarray, room: Room) -> str:
+    """A caption of a view: its classes that cover a hundredth of it, the largest first."""
+    counts = np.bincount(labels[labels >= 0], minlength=len(room.classes))
+    order = np.argsort(-counts, kind="stable")
+    shown = [room.classes[k] for k in order if counts[k] >= CAPTION_SHARE * labels.size]
+    return "a room with " + (", ".join(f"a {name}" for name in shown) or "nothing in it")
 
 
 def _write_ply(path: Path, room: Room) -> None:

@@ -5,7 +5,6 @@ ONNX Runtime; precision `bf16` is a hint to its compiler and needs no other file
 are not cached: the full-size UNet compiles in 3-4 s, and a cached one of 2.5 GB loads in 4 s.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.memory import count_cores
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
@@ -62,7 +62,7 @@ class OpenVinoEngine(Engine):
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "INFERENCE_NUM_THREADS": threads or count_cores(),
         }
         try:
             core = ov.Core()

@@ -4,7 +4,6 @@ The runtime does not import the exporter; it runs its command.
 """
 
 import logging
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from xmask3d_rt.engines.backends import open_engine
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError, StaleEngineError
+from xmask3d_rt.processes import run_command
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +80,8 @@ def rebuild_component(
     """
     command = make_command(manifest, name, device, weights)
     logger.warning("rebuilding %s of %s", name, manifest.root)
-    outcome = subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
-    )
-    if outcome.returncode != 0:
+    outcome = run_command((sys.executable, "-m", *command))
+    if outcome.status != 0:
         lines = (outcome.stderr or outcome.stdout).strip().splitlines() or ["no output"]
         raise EngineError(f"rebuilding {name} of {manifest.root} failed: {lines[-1].strip()}")
     return Manifest.load(manifest.root)

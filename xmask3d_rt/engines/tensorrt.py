@@ -25,6 +25,7 @@ from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, rebuild_command
 from xmask3d_rt.errors import EngineError, StaleEngineError
+from xmask3d_rt.files import atomic_write
 from xmask3d_rt.tensorrt_library import TensorRtLibrary, import_tensorrt
 
 logger = logging.getLogger(__name__)
@@ -222,10 +223,8 @@ class TensorRtEngine(Engine):
         if self._kernels is None or self._cache_path is None:
             return
         try:
-            self._cache_path.parent.mkdir(parents=True, exist_ok=True)
-            part = self._cache_path.with_suffix(f".{threading.get_ident()}.part")
-            part.write_bytes(memoryview(self._kernels.serialize()))
-            part.replace(self._cache_path)
+            with atomic_write(self._cache_path) as temporary:
+                temporary.write_bytes(memoryview(self._kernels.serialize()))
         except OSError as error:
             # a read-only directory still works, kernels are compiled on every load
             logger.debug("cannot keep compiled kernels in %s: %s", self._cache_path, error)

@@ -16,13 +16,15 @@ Source: released XMask3D (LdmExtractor), Stable Diffusion's v1-inference.yaml.
 
 import copy
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from xmask3d_rt.config import DiffusionConfig
+from xmask3d_rt.model.layers import run_checkpointed
 from xmask3d_rt.model.text_encoder import TextTransformer
 from xmask3d_rt.text import sd_empty_prompt_ids
 
@@ -80,6 +82,19 @@ def add_noise(latent: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
     return math.sqrt(alpha_bar) * latent + math.sqrt(1 - alpha_bar) * noise
 
 
+class ImageFeatures(NamedTuple):
+    """What the VAE makes of images: nothing trained comes before it, so it can be kept.
+
+    `latent` [B, 4, S/8, S/8] scaled; `enc5`, `enc7`, `dec2`, `dec5` [B, C_i, h_i, w_i].
+    """
+
+    latent: Tensor
+    enc5: Tensor
+    enc7: Tensor
+    dec2: Tensor
+    dec5: Tensor
+
+
 class VaeEncoderTaps(nn.Module):
     """Image to latent, with the two encoder features; nothing in the encoder is dead.
 
@@ -128,13 +143,15 @@ class UnetTaps(nn.Module):
     Args:
         unet: its sub-modules are used, not copied.
         pruned: leave out, and do not hold, what lies behind the last tap.
+        checkpointed: keep no activations inside a block for the backward pass.
     """
 
     unet: Any
 
-    def __init__(self, unet: Any, pruned: bool = True) -> None:
+    def __init__(self, unet: Any, pruned: bool = True, checkpointed: bool = False) -> None:
         super().__init__()
         self.pruned = pruned
+        self.checkpointed = checkpointed
         self.unet = prune_unet(unet) if pruned else unet
 
     def forward(self, noisy_latent: Tensor, cond_inputs: Tensor, cond_emb: Tensor) -> list[Tensor]:
@@ -153,19 +170,16 @@ class UnetTaps(nn.Module):
         step = torch.zeros(noisy_latent.shape[0], device=noisy_latent.device)
         temb = unet.time_embedding(unet.time_proj(step).to(noisy_latent.dtype)) + cond_emb
         h, skips = self._run_down(noisy_latent, temb, cond_inputs)
-        h = unet.mid_block(h, temb, encoder_hidden_states=cond_inputs)
+        h = self._run(_run_mid, unet.mid_block, h, temb, cond_inputs)
         taps = []
         for block in unet.up_blocks:
-            attentions = getattr(block, "attentions", None)
             for i in range(TAPPED_RESNET + 1):
                 h = torch.cat([h, skips.pop()], dim=1)
                 if i == TAPPED_RESNET:
                     taps.append(h)
                     if i == len(block.resnets):
                         return taps
-                h = block.resnets[i](h, temb)
-                if attentions is not None:
-                    h = attentions[i](h, encoder_hidden_states=cond_inputs, return_dict=False)[0]
+                h = self._run(_run_layer, block, i, h, temb, cond_inputs)
             for upsample in block.upsamplers or []:
                 h = upsample(h)
         unet.conv_out(unet.conv_act(unet.conv_norm_out(h)))
@@ -178,16 +192,29 @@ class UnetTaps(nn.Module):
         h = self.unet.conv_in(noisy_latent)
         skips = [h]
         for block in self.unet.down_blocks:
-            attentions = getattr(block, "attentions", None)
-            for i, resnet in enumerate(block.resnets):
-                h = resnet(h, temb)
-                if attentions is not None:
-                    h = attentions[i](h, encoder_hidden_states=context, return_dict=False)[0]
+            for i in range(len(block.resnets)):
+                h = self._run(_run_layer, block, i, h, temb, context)
                 skips.append(h)
             for downsample in block.downsamplers or []:
                 h = downsample(h)
                 skips.append(h)
         return h, skips
+
+    def _run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        return run_checkpointed(function, *args, enabled=self.checkpointed)
+
+
+def _run_layer(block: Any, index: int, h: Tensor, temb: Tensor, context: Tensor) -> Tensor:
+    """One residual block of a level, and the attention behind it where the level has any."""
+    h = block.resnets[index](h, temb)
+    attentions = getattr(block, "attentions", None)
+    if attentions is None:
+        return h
+    return attentions[index](h, encoder_hidden_states=context, return_dict=False)[0]
+
+
+def _run_mid(block: Any, h: Tensor, temb: Tensor, context: Tensor) -> Tensor:
+    return block(h, temb, encoder_hidden_states=context)
 
 
 class VaeDecoderTaps(nn.Module):
@@ -254,6 +281,7 @@ class Diffusion(nn.Module):
         super().__init__()
         self.config = config
         self.pruned = pruned
+        self.checkpointed = False  # whether `run_unet` saves memory for a backward pass
         self.unet = build_unet(config)
         self.vae = build_vae(config)
         self.text_encoder = TextTransformer(
@@ -301,13 +329,19 @@ class Diffusion(nn.Module):
         """dec2, dec5 of latents; see `VaeDecoderTaps`."""
         return VaeDecoderTaps(self.vae, self.config.scale_factor, self.pruned)(latent)
 
+    def encode_images(self, images: Tensor) -> ImageFeatures:
+        """Everything that depends on images [B, 3, S, S] alone."""
+        latent, enc5, enc7 = self.encode(images)
+        return ImageFeatures(latent, enc5, enc7, *self.decode(latent))
+
     def add_noise(self, latent: Tensor) -> Tensor:
         """The latent with the shared noise at t = 0."""
         return add_noise(latent, self.noise, self.config.alpha_bar)
 
     def run_unet(self, noisy_latent: Tensor, cond_inputs: Tensor, cond_emb: Tensor) -> list[Tensor]:
         """unet2, unet5, unet8, unet11; gradients flow to the conditions. See `UnetTaps`."""
-        return UnetTaps(self.unet, self.pruned)(noisy_latent, cond_inputs, cond_emb)
+        taps = UnetTaps(self.unet, self.pruned, self.checkpointed)
+        return taps(noisy_latent, cond_inputs, cond_emb)
 
 
 def prune_unet(unet: Any) -> Any:

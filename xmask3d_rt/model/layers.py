@@ -6,10 +6,13 @@ Mask2Former's MLP and PositionEmbeddingSine (facebookresearch/Mask2Former).
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 GROUPS = 32
 
@@ -17,6 +20,16 @@ GROUPS = 32
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with 32 groups; one channel per group where there are fewer channels."""
     return nn.GroupNorm(min(GROUPS, channels), channels)
+
+
+def run_checkpointed(function: Callable[..., Any], *args: Any, enabled: bool) -> Any:
+    """`function(*args)`; where enabled, its activations are computed again in the backward pass.
+
+    Frozen weights inside stay without a gradient.
+    """
+    if not enabled or not torch.is_grad_enabled():
+        return function(*args)
+    return checkpoint(function, *args, use_reentrant=False)
 
 
 class ConvNorm(nn.Conv2d):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmask3d_rt.config import MaskHeadConfig
-from xmask3d_rt.model.layers import ConvNorm, group_norm, sine_position
+from xmask3d_rt.model.layers import ConvNorm, group_norm, run_checkpointed, sine_position
 
 LEVELS = 3
 
@@ -186,11 +186,12 @@ class EncoderStack(nn.Module):
     def __init__(self, config: MaskHeadConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.pixel_layers))
+        self.checkpointed = False  # whether to save memory for a backward pass
 
     def forward(self, x: Tensor, position: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
         """[B, S, C] to [B, S, C]; arguments as `DeformableAttention.forward`."""
         for layer in self.layers:
-            x = layer(x, position, reference, shapes)
+            x = run_checkpointed(layer, x, position, reference, shapes, enabled=self.checkpointed)
         return x
 
 

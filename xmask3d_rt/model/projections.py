@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmask3d_rt.config import ModelConfig
-from xmask3d_rt.model.layers import ConvNorm
+from xmask3d_rt.model.layers import ConvNorm, run_checkpointed
 
 # Which features are summed at which stride: enc5 + dec5, enc7 + unet11 + dec2, unet8,
 # unet2 + unet5, as indices into (enc5, enc7, unet2, unet5, unet8, unet11, dec2, dec5).
@@ -104,6 +104,7 @@ class FeatureProjections(nn.ModuleList):
             for channels in feature_channels(config)
         )
         self.image_size = config.diffusion.image_size
+        self.checkpointed = False  # whether to save memory for a backward pass
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Project and sum.
@@ -117,7 +118,12 @@ class FeatureProjections(nn.ModuleList):
         outputs = []
         for stride, indices in LEVELS.items():
             side = self.image_size // stride
-            parts = [self[i](_resize_nearest(features[i], side)) for i in indices]
+            parts = [
+                run_checkpointed(
+                    self[i], _resize_nearest(features[i], side), enabled=self.checkpointed
+                )
+                for i in indices
+            ]
             outputs.append(sum(parts[1:], parts[0]))
         return outputs
 

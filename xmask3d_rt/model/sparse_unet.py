@@ -23,8 +23,9 @@ Feats = Tensor | tuple[Tensor, Tensor]  # a pair stands for its concatenation al
 class SparseConv(nn.Module):
     """Sparse convolution without bias; `kernel` is [K³, Cin, Cout], or [Cin, Cout] for 1×1.
 
-    Initial values as in MinkowskiEngine and upstream's nets: normal over the fan-out, uniform
-    where transposed.
+    Initial values as in MinkowskiEngine and the released nets: normal over the fan-out, uniform
+    where transposed. The released rule reads the fan-out off the second axis, which is Cin where
+    a 1×1 kernel has no axis of offsets.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class SparseConv(nn.Module):
         volume = kernel_size**3
         shape = (in_channels, out_channels) if volume == 1 else (volume, in_channels, out_channels)
         self.kernel = nn.Parameter(torch.empty(shape))
-        fan_out = volume * out_channels
+        fan_out = in_channels if volume == 1 else volume * out_channels
         if transposed:
             nn.init.uniform_(self.kernel, -1 / math.sqrt(fan_out), 1 / math.sqrt(fan_out))
         else:

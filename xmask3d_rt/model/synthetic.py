@@ -15,10 +15,9 @@ Arithmetic is float32 throughout and the same on every machine.
 """
 
 import math
-import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -27,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xmask3d_rt.model.key_map import Source, build_key_map
+from xmask3d_rt.memory import count_cores
+from xmask3d_rt.model.key_map import NAMESPACES, Source, build_key_map
 
 MAX_WORKERS = 4  # each holds one tensor beside the model
 
@@ -106,18 +106,26 @@ _RULES = (
 )
 
 
-def fill_synthetic(model: nn.Module) -> None:
+def fill_synthetic(model: nn.Module, namespaces: Collection[str] = NAMESPACES) -> None:
     """Set every learned tensor of an `XMask3D` to its synthetic value, in place.
 
     Loss constants keep what the constructor computed. Whatever the module derives from its
     weights (the embedding of the empty prompt) must be derived again afterwards.
 
+    Args:
+        model: changed in place.
+        namespaces: the weight files whose tensors are set.
+
     Raises:
         KeyError: a tensor that no weight file, or no rule, covers.
     """
     tensors = model.state_dict()
-    items = [(tensors[name], source) for name, source in build_key_map(model).items()]
-    workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    items = [
+        (tensors[name], source)
+        for name, source in build_key_map(model).items()
+        if source.namespace in namespaces
+    ]
+    workers = min(MAX_WORKERS, count_cores())
     with ThreadPoolExecutor(workers) as pool:  # NumPy draws outside the interpreter lock
         for _ in pool.map(lambda item: _fill(*item), items):
             pass

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.kernels import build_unet_maps, mask_pool
 from xmask3d_rt.model.clip import Clip
-from xmask3d_rt.model.diffusion import Diffusion
+from xmask3d_rt.model.diffusion import Diffusion, ImageFeatures
 from xmask3d_rt.model.fusion import (
     CategoryHead,
     FusionHead,
@@ -110,7 +110,7 @@ class ModelOutput:
     mask_features: Tensor
     masks: MaskOutput
     aux_masks: tuple[MaskOutput, ...]
-    mask_embed_clip: Tensor  # [B, Q, E]
+    mask_embed_clip: Tensor  # [B, Q, E]; [B, 0, E] where it was not asked for
     text_embed: Tensor
     logit_scale: Tensor
 
@@ -181,8 +181,18 @@ class XMask3D(nn.Module):
         self.clip.train(False)
         return self
 
-    def forward(self, batch: ViewBatch) -> ModelOutput:
+    def forward(
+        self,
+        batch: ViewBatch,
+        image_features: ImageFeatures | None = None,
+        mask_clip: bool = True,
+    ) -> ModelOutput:
         """Run all steps up to the class logits of the masks.
+
+        Args:
+            batch: the views.
+            image_features: of the batch's images, where they are known already.
+            mask_clip: whether to embed the masks with MaskCLIP.
 
         Raises:
             ValueError: a view of the batch has no voxels, or the embedding of the empty prompt
@@ -191,12 +201,14 @@ class XMask3D(nn.Module):
         sparse = self.encode_voxels(batch.coords, batch.colors, len(batch.images))
         if self.released_order:
             self._run_text_encoders(len(batch.images))
-        diffusion = self.extract_features(batch.images, sparse.imp_condition)
+        diffusion = self.extract_features(batch.images, sparse.imp_condition, image_features)
         pyramid = self.backbone.feature_projections(diffusion.features)
         mask_features, levels = self.sem_seg_head.pixel_decoder(pyramid)
         heads = self.predict_masks(mask_features, levels, batch.text_embed, batch.text_class)
-        with torch.no_grad():
-            mask_embed_clip = self.clip.encode_masks(batch.images, heads[-1].pred_masks)
+        mask_embed_clip = batch.images.new_empty(len(batch.images), 0, self.config.clip.embed_dim)
+        if mask_clip:
+            with torch.no_grad():
+                mask_embed_clip = self.clip.encode_masks(batch.images, heads[-1].pred_masks)
         return ModelOutput(
             sparse=sparse,
             diffusion=diffusion,
@@ -234,22 +246,26 @@ class XMask3D(nn.Module):
             imp_condition=_max_per_view(adapted, bottleneck_coords[:, 0], views),
         )
 
-    def extract_features(self, images: Tensor, imp_condition: Tensor) -> DiffusionOutput:
+    def extract_features(
+        self,
+        images: Tensor,
+        imp_condition: Tensor,
+        image_features: ImageFeatures | None = None,
+    ) -> DiffusionOutput:
         """The eight diffusion features of images [B, 3, S, S] under the 3D condition [B, E]."""
         diffusion = self.diffusion
         cond_inputs, cond_emb = self.backbone.feature_extractor(
             imp_condition, diffusion.uncond_inputs
         )
-        latent, *encoder_features = diffusion.encode(images)
-        noisy_latent = diffusion.add_noise(latent)
+        known = diffusion.encode_images(images) if image_features is None else image_features
+        noisy_latent = diffusion.add_noise(known.latent)
         unet_features = diffusion.run_unet(noisy_latent, cond_inputs, cond_emb)
-        decoder_features = diffusion.decode(latent)
         return DiffusionOutput(
             cond_inputs=cond_inputs,
             cond_emb=cond_emb,
-            latent=latent,
+            latent=known.latent,
             noisy_latent=noisy_latent,
-            features=(*encoder_features, *unet_features, *decoder_features),
+            features=(known.enc5, known.enc7, *unet_features, known.dec2, known.dec5),
         )
 
     def predict_masks(
@@ -297,6 +313,17 @@ class XMask3D(nn.Module):
             embed = output.masks.mask_embed[view]
             views.append(fuse_points(self.criterion.fuser, embed, point_query, feats[here]))
         return views
+
+    def set_checkpointing(self, unet: bool = True, head: bool = True) -> None:
+        """Compute activations twice rather than keep them until the backward pass.
+
+        Args:
+            unet: in the blocks of the diffusion UNet, where most of them are.
+            head: in the feature projections and the pixel decoder.
+        """
+        self.diffusion.checkpointed = unet
+        self.backbone.feature_projections.checkpointed = head
+        self.sem_seg_head.pixel_decoder.transformer.encoder.checkpointed = head
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Parameters the optimizer owns: all but the diffusion model's and CLIP's."""

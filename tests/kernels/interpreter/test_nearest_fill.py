@@ -15,7 +15,7 @@ def assert_same(points, share):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("n", [1, 31, 1009])
+@pytest.mark.parametrize("n", [1, 31, 293])
 def test_sizes_and_dtypes(n, dtype):
     torch.manual_seed(n)
     assert_same(torch.randn(n, 3, dtype=dtype), 0.5)
@@ -29,15 +29,15 @@ def test_empty():
 def make_cloud(kind):
     torch.manual_seed(0)
     if kind == "lattice":
-        return torch.randint(-4, 4, (700, 3)) * 0.02
+        return torch.randint(-3, 3, (300, 3)) * 0.02
     if kind == "duplicates":
-        return torch.randn(5, 3)[torch.randint(0, 5, (300,))]
+        return torch.randn(5, 3)[torch.randint(0, 5, (90,))]
     if kind == "one place":
-        return torch.full((200, 3), 3.5)
+        return torch.full((60, 3), 3.5)
     if kind == "plane":
-        return torch.rand(600, 3) * torch.tensor([5.0, 5.0, 0.0]) + 100
-    near = torch.rand(300, 3) * 0.1
-    return torch.cat([near, near[:100] + 50, torch.tensor([[1e4, 0.0, 0.0]])])
+        return torch.rand(250, 3) * torch.tensor([5.0, 5.0, 0.0]) + 100
+    near = torch.rand(90, 3) * 0.1
+    return torch.cat([near, near[:30] + 50, torch.tensor([[1e4, 0.0, 0.0]])])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.9])
@@ -48,7 +48,7 @@ def test_ties_and_gaps(kind, share):
 
 def test_strided_points():
     torch.manual_seed(3)
-    assert_same(torch.randn(300, 6)[:, ::2], 0.4)
+    assert_same(torch.randn(97, 6)[:, ::2], 0.4)
 
 
 def test_nothing_known_is_left_at_minus_one():

@@ -29,7 +29,7 @@ from xmask3d_rt.kernels import (
 from xmask3d_rt.kernels.nearest_fill.op import nearest_known
 from xmask3d_rt.model.sparse_unet import MinkUNet
 
-N, GRID = 400, (24, 32)
+N, GRID = 200, (24, 32)
 EMBED, FEAT, QUERIES, CLASSES = 16, 8, 5, 4
 
 
@@ -115,10 +115,10 @@ def test_masks_labels_and_votes():
             encoded, rows, assignment.point_query, embed, clip, base_prob[:count],
             points[indices], tables,
         )  # fmt: skip
-        vote(votes, indices, labels.fused, labels.score)
+        vote(votes, indices, labels.fused[None], labels.score)
         finished = finish_votes(votes, nearest_known(points, votes.coverage > 0))
     assert int(votes.coverage.sum()) == count
-    assert torch.equal(finished.label[voxels.indices[:count]], labels.fused)
+    assert torch.equal(finished.label[0, voxels.indices[:count]], labels.fused)
 
 
 @pytest.mark.parametrize(

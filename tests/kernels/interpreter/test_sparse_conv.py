@@ -47,7 +47,7 @@ def check(kernel_map, rows_in, channels, skip_channels, out_channels, dtype=torc
     assert difference <= TOLERANCE[dtype] * max(1.0, float(expected.float().norm()))
 
 
-@pytest.mark.parametrize("n", [0, 1, 31, 499, 3000])
+@pytest.mark.parametrize("n", [0, 1, 31, 997])
 def test_sizes(n):
     maps = make_maps(n)
     check(maps.conv[0], maps.coords[0].shape[0], 32, 0, 64)
@@ -66,7 +66,7 @@ def test_sizes(n):
     ],
 )
 def test_layers_and_dtypes(kind, channels, skip_channels, out_channels, dtype):
-    maps = make_maps(150)
+    maps = make_maps(90)
     kernel_map = {
         "conv": maps.conv[0],
         "stem": maps.stem,
@@ -91,7 +91,7 @@ def test_non_contiguous_features_and_weight():
 
 @pytest.mark.parametrize("kind", ["conv", "stem", "down", "up", "1x1"])
 def test_gradients_match_reference(kind):
-    maps = make_maps(150)
+    maps = make_maps(60)
     kernel_map = {"conv": maps.conv[0], "stem": maps.stem, "down": maps.down[0]}.get(kind)
     kernel_map = maps.up[0] if kind == "up" else kernel_map
     rows = maps.coords[1 if kind == "up" else 0].shape[0]

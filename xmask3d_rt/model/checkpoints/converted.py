@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from xmask3d_rt.errors import CheckpointError
+from xmask3d_rt.errors import CheckpointError, one_line
 from xmask3d_rt.files import atomic_write, hash_file
 from xmask3d_rt.model.checkpoints.layouts import CONVERTED_FORMAT
 from xmask3d_rt.model.checkpoints.matching import Match, match_file
@@ -56,7 +56,7 @@ def use_converted(original: Match, sha256: str, folder: Path, state: Mapping[str
     metadata = {
         "format": CONVERTED_FORMAT,
         "namespace": namespace,
-        "source": original.file.path.name,
+        "source": one_line(original.file.path.name),
         "sha256": sha256,
     }
     with atomic_write(path) as temporary:

@@ -1,5 +1,6 @@
 """A tensor of a weight file that is read when it is needed."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,4 +19,4 @@ class LazyTensor:
     @property
     def elements(self) -> int:
         """Number of values."""
-        return torch.Size(self.shape).numel()
+        return math.prod(self.shape)

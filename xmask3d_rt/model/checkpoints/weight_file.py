@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmask3d_rt.errors import CheckpointError
+from xmask3d_rt.errors import CheckpointError, one_line
 from xmask3d_rt.model.checkpoints import layouts
 from xmask3d_rt.model.checkpoints.containers import (
     SAFETENSORS,
@@ -24,6 +24,8 @@ _DIFFUSERS_PARTS = {
     "vae": ("diffusion_pytorch_model",),
     "text_encoder": ("model", "pytorch_model"),
 }
+
+LISTED = 5  # missing files named in a message
 _MODEL_STEMS = ("open_clip_model", "open_clip_pytorch_model", "model", "pytorch_model")
 # Full precision before half, safetensors before torch.
 _ENDINGS = (
@@ -81,12 +83,20 @@ def open_weights(path: Path | str) -> WeightFile:
         CheckpointError: missing, truncated, no weight file, or of no known model.
     """
     path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder; check the path")
     try:
-        return _open_folder(path) if path.is_dir() else _open_file(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+        if path.is_dir():
+            return _open_folder(path)
+        if path.is_file():
+            return _open_file(path)
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file or folder; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: cannot be read ({reason}); check the path") from error
+    raise CheckpointError(
+        f"{path}: neither a file nor a folder (mode {mode:#o}); pass a weight file"
+    )
 
 
 def _open_file(path: Path) -> WeightFile:
@@ -181,15 +191,22 @@ def _read_one(path: Path) -> tuple[str, dict[str, LazyTensor], tuple[Path, ...]]
 
 
 def _read_shards(index: Path) -> tuple[str, dict[str, LazyTensor], tuple[Path, ...]]:
-    """All files that a sharding index names."""
+    """All files that a sharding index names; they lie beside it, whatever path it says."""
     try:
-        weight_map = json.loads(index.read_text())["weight_map"]
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         shards = [index.parent / Path(name).name for name in dict.fromkeys(weight_map.values())]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index}: no sharding index (weight_map unreadable)") from error
-    missing = [shard.name for shard in shards if not shard.is_file()]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{index}: no sharding index (weight_map unreadable); download it again"
+        ) from error
+    if not shards:
+        raise CheckpointError(f"{index}: a sharding index of no files; download it again")
+    missing = [one_line(shard.name, 60) for shard in shards if not shard.is_file()]
     if missing:
-        raise CheckpointError(f"{index}: shards are missing: {', '.join(missing)}")
+        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+        raise CheckpointError(
+            f"{index}: shards are missing: {', '.join(missing[:LISTED])}{more}; put them beside it"
+        )
     tensors: dict[str, LazyTensor] = {}
     container = ""
     for shard in shards:

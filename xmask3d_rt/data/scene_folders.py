@@ -1,0 +1,201 @@
+"""A folder of scene folders: one's own labelled scans, generated rooms, converted data sets.
+
+    [train/|val/]<scene>/color/N.jpg depth/N.png pose/N.txt intrinsics.txt   as `rgbd.load_rgbd`
+                         scene.ply            vertex property `label`, or
+                         scene.ply labels.txt an id per point, a line each, or
+                         scene.safetensors    xyz, rgb, labels [, labels_200]
+                         label/N.png          ids per pixel, optional [, label_200/N.png]
+                         captions.json        {"N": "a chair in a room"}, optional
+                         classes.txt          what the ids mean: line i names id i
+    classes.txt          the same for all scenes, where a scene has none
+    dataset.json         in converted data sets: its label sets
+
+An id that is not in `classes.txt` (-1, 255) is no label.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from xmask3d_rt.classes import parse_classes
+from xmask3d_rt.data.collection import SPLITS, SceneCollection
+from xmask3d_rt.data.labels import own_label_source
+from xmask3d_rt.data.released import LABEL_FOLDERS
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.rgbd import load_rgbd
+from xmask3d_rt.scene import PointCloud, View
+
+DATASET_FILE, CLASSES_FILE, CAPTIONS_FILE = "dataset.json", "classes.txt", "captions.json"
+CLOUD_FILES = ("scene.safetensors", "scene.ply")
+LABEL_TENSORS = {"scannet20": "labels", "scannet200": "labels_200"}
+
+
+@dataclass(frozen=True)
+class FolderScene:
+    """One scene folder."""
+
+    root: Path
+    cloud_file: Path = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.root.name
+
+    def read_cloud(self) -> PointCloud:
+        """Points and colours.
+
+        Raises:
+            ValueError: a damaged file.
+        """
+        if self.cloud_file.suffix != ".safetensors":
+            return PointCloud.load(self.cloud_file)
+        tensors = read_tensors(self.cloud_file)
+        return PointCloud(tensors["xyz"], tensors["rgb"])
+
+    def read_labels(self, label_set: str) -> np.ndarray:
+        """Ids of the points, [N] int64.
+
+        Raises:
+            FileNotFoundError: the scene has no labels of this set.
+            ValueError: damaged labels, or another number than points.
+        """
+        if self.cloud_file.suffix == ".safetensors":
+            labels = read_tensors(self.cloud_file).get(LABEL_TENSORS.get(label_set, "labels"))
+            if labels is None:
+                raise FileNotFoundError(f"{self.cloud_file} has no labels of {label_set}")
+            return labels.astype(np.int64)
+        cloud = PointCloud.load(self.cloud_file)
+        file = self.root / "labels.txt"
+        if file.is_file():
+            labels = _read_label_lines(file)
+        elif cloud.source is not None and "label" in cloud.source.vertex:
+            labels = np.asarray(cloud.source.vertex["label"])
+        else:
+            raise FileNotFoundError(
+                f"{self.cloud_file} has no vertex property `label` and there is no {file}; add one"
+            )
+        if labels.shape != (len(cloud),):
+            raise ValueError(f"{file}: {len(labels)} labels for {len(cloud)} points")
+        return labels.astype(np.int64)
+
+    def list_views(self) -> list[View]:
+        """Views of the folder; none where it has no `color/`."""
+        return load_rgbd(self.root) if (self.root / "color").is_dir() else []
+
+    def label_image_path(self, view: str, label_set: str) -> Path | None:
+        """The label image of a view, None where there is none."""
+        path = self.root / LABEL_FOLDERS.get(label_set, "label") / f"{view}.png"
+        return path if path.is_file() else None
+
+    def read_captions(self) -> Mapping[str, str]:
+        """Caption by view.
+
+        Raises:
+            ValueError: `captions.json` does not hold {view: caption}.
+        """
+        path = self.root / CAPTIONS_FILE
+        if not path.is_file():
+            return {}
+        content = read_json_object(path)
+        return {str(view): str(caption) for view, caption in content.items()}
+
+
+def open_scene_folders(root: Path, split: str) -> SceneCollection:
+    """The scenes of a split; all of them where the folder has no splits.
+
+    Raises:
+        FileNotFoundError: no scene, or nothing says what their labels mean.
+        ValueError: scenes that disagree about their classes, or a damaged file.
+    """
+    splits = list_splits(root)
+    if splits and split not in splits:
+        raise FileNotFoundError(f"{root} has no {split}/ (it has {', '.join(splits)})")
+    scenes = list_scene_folders(root / split if splits else root)
+    if not scenes:
+        raise FileNotFoundError(
+            f"{root} is neither processed ScanNet (no scannet_3d/) nor a folder of scene folders "
+            f"(none holds {' or '.join(CLOUD_FILES)})"
+        )
+    if (root / DATASET_FILE).is_file():
+        content = read_json_object(root / DATASET_FILE)
+        sets = tuple(name for name in LABEL_TENSORS if name in content.get("label_sets", ()))
+        return SceneCollection(root, split if splits else "", scenes, sets)
+    source = own_label_source(_read_classes(root, scenes))
+    return SceneCollection(root, split if splits else "", scenes, own_source=source)
+
+
+def list_splits(root: Path) -> list[str]:
+    """Splits that a folder has; none where its scenes lie in it directly."""
+    return [name for name in SPLITS if (root / name).is_dir() and list_scene_folders(root / name)]
+
+
+def list_scene_folders(folder: Path) -> tuple[FolderScene, ...]:
+    """Scene folders inside a folder, in order of their names."""
+    scenes = []
+    for entry in sorted(folder.iterdir()):
+        cloud = next((entry / n for n in CLOUD_FILES if (entry / n).is_file()), None)
+        if cloud is not None and not entry.name.startswith("."):
+            scenes.append(FolderScene(entry, cloud))
+    return tuple(scenes)
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file that must hold `xyz` and `rgb`.
+
+    Raises:
+        ValueError: damaged or without them.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path}: damaged safetensors file ({one_line(error)}); convert again"
+        ) from error
+    if not {"xyz", "rgb"} <= set(tensors):
+        raise ValueError(f"{path}: expected tensors xyz and rgb, got {', '.join(tensors)}")
+    return tensors
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: unreadable or something else than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _read_classes(root: Path, scenes: tuple[FolderScene, ...]) -> list[str]:
+    """Names behind the ids, which all scenes must share."""
+    files = [scene.root / CLASSES_FILE for scene in scenes]
+    found = [file for file in (root / CLASSES_FILE, *files) if file.is_file()]
+    if not found:
+        raise FileNotFoundError(
+            f"nothing says what the labels of {root} mean: write {root / CLASSES_FILE}, a name per "
+            "line, the first for label 0"
+        )
+    texts = {file.read_text(encoding="utf-8").strip(): file for file in reversed(found)}
+    if len(texts) > 1:
+        one, other = list(texts.values())[:2]
+        raise ValueError(f"{one} and {other} differ; the scenes of a folder must share classes")
+    return parse_classes(found[0]).titles
+
+
+def _read_label_lines(file: Path) -> np.ndarray:
+    try:
+        return np.loadtxt(file, dtype=np.int64, ndmin=1)
+    except ValueError as error:
+        raise ValueError(f"{file}: not one integer per line: {one_line(error)}") from error

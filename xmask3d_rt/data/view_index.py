@@ -1,0 +1,173 @@
+"""Which views of a collection can be used, listed once.
+
+A view is used for training where 400 < visible points < 65,000 and more than 10 of them have a
+base or novel label; for the released evaluation where at least 400 and at most `val_keep` points
+are visible and at least 10 labels are valid. Every scene's counts are kept on disk.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from xmask3d_rt.config import ViewConfig
+from xmask3d_rt.data.collection import LabelledScene, SceneCollection
+from xmask3d_rt.data.labels import LabelSource, LabelSpace
+from xmask3d_rt.files import atomic_write
+from xmask3d_rt.kernels import ProjectedView, project_view
+from xmask3d_rt.preprocess import PreparedView, prepare_view
+from xmask3d_rt.scene import PointCloud
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+
+class ViewCount(NamedTuple):
+    """What a view sees: points, and those among them with a base or novel label."""
+
+    view: str
+    visible: int
+    labelled: int
+
+
+@dataclass(frozen=True)
+class ViewRule:
+    """Bounds of a usable view; `strict` excludes the bounds themselves."""
+
+    least: int
+    most: int
+    labelled: int
+    strict: bool
+
+    @classmethod
+    def for_training(cls, view: ViewConfig) -> "ViewRule":
+        """The released rule of training."""
+        return cls(view.min_points, 65_000, 10, strict=True)
+
+    @classmethod
+    def for_evaluation(cls, view: ViewConfig, val_keep: int) -> "ViewRule":
+        """The released rule of scene evaluation."""
+        return cls(view.min_points, val_keep, 10, strict=False)
+
+    def allows(self, count: ViewCount) -> bool:
+        """Whether a view may be used."""
+        if self.strict:
+            enough = count.labelled > self.labelled
+            return enough and self.least < count.visible < self.most
+        enough = count.labelled >= self.labelled
+        return enough and self.least <= count.visible <= self.most
+
+
+def project_prepared(xyz: np.ndarray, view: PreparedView, grid: ViewConfig) -> ProjectedView:
+    """Pixel and visibility of every point [N, 3] in a view, as inference has them."""
+    return project_view(
+        torch.from_numpy(xyz),
+        torch.from_numpy(view.intrinsics),
+        torch.from_numpy(view.world_to_camera),
+        None if view.depth is None else torch.from_numpy(view.depth),
+        border=grid.border,
+        tolerance=grid.depth_tolerance,
+        size=grid.mask_shape,
+    )
+
+
+def count_views(
+    scene: LabelledScene, cloud: PointCloud, labels: np.ndarray, space: LabelSpace, grid: ViewConfig
+) -> list[ViewCount]:
+    """Visible and labelled points of every view of a scene.
+
+    Args:
+        scene: gives the views.
+        cloud: its points.
+        labels: [N] evaluation labels.
+        space: says which labels are classes.
+        grid: the mask grid.
+    """
+    known = torch.from_numpy(labels < space.other)
+    counts = []
+    for view in scene.list_views():
+        # Only depth and intrinsics matter here; the smallest image is the quickest.
+        projected = project_prepared(cloud.xyz, prepare_view(view, 1, grid.mask_shape), grid)
+        labelled = int((projected.visible & known).sum())
+        counts.append(ViewCount(view.name, int(projected.count), labelled))
+    return counts
+
+
+def index_views(
+    collection: SceneCollection,
+    space: LabelSpace,
+    source: LabelSource,
+    grid: ViewConfig,
+    rule: ViewRule,
+    cache_dir: Path,
+    progress: Progress | None = None,
+) -> dict[str, list[str]]:
+    """Usable views by scene, in order; scenes without any are left out with a warning.
+
+    Args:
+        collection: scenes of one split.
+        space: classes and base split.
+        source: the label set that is read.
+        grid: the mask grid.
+        rule: what is usable.
+        cache_dir: counts of a scene are kept here and used again while its cloud is unchanged.
+        progress: called with (scenes done, scenes).
+
+    Raises:
+        ValueError: no scene has a usable view.
+    """
+    usable: dict[str, list[str]] = {}
+    for done, scene in enumerate(collection.scenes):
+        counts = _recall_counts(scene, space, source, grid, cache_dir)
+        views = [count.view for count in counts if rule.allows(count)]
+        if views:
+            usable[scene.name] = views
+        if progress is not None:
+            progress(done + 1, len(collection))
+    lost = [scene.name for scene in collection.scenes if scene.name not in usable]
+    if lost:
+        logger.warning("%d scenes have no usable view and are left out: %s", len(lost), lost)
+    if not usable:
+        raise ValueError(
+            f"{collection.root}: no view of its {len(collection)} scenes sees more than "
+            f"{rule.least} points, {rule.labelled} of them labelled; check poses, depth and labels"
+        )
+    return usable
+
+
+def _recall_counts(
+    scene: LabelledScene,
+    space: LabelSpace,
+    source: LabelSource,
+    grid: ViewConfig,
+    cache_dir: Path,
+) -> list[ViewCount]:
+    """Counts of a scene from the cache, or counted and kept there."""
+    path = cache_dir / f"{scene.name}-{_fingerprint(scene, space, source, grid)}.json"
+    if path.is_file():
+        return [ViewCount(*row) for row in json.loads(path.read_text())]
+    labels = space.read_points(scene.read_labels(source.name))
+    counts = count_views(scene, scene.read_cloud(), labels, space, grid)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(counts))
+    return counts
+
+
+def _fingerprint(
+    scene: LabelledScene, space: LabelSpace, source: LabelSource, grid: ViewConfig
+) -> str:
+    """Hash of everything that the counts depend on."""
+    stat = scene.cloud_file.stat()
+    known: Mapping[int, int] = space.point_classes
+    identity = (
+        *(str(scene.cloud_file.resolve()), stat.st_size, stat.st_mtime_ns),
+        *(source.name, sorted(known.items()), len(space.classes), repr(grid)),
+    )
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]

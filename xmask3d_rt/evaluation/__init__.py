@@ -1,0 +1,1 @@
+"""Quality in numbers: IoU over labelled scenes, its files and plots."""

@@ -1,0 +1,339 @@
+"""Jobs, one per scene, on slots of workers; what is done is logged and never done again.
+
+A slot is one worker: this process, a process of its own, or a Ray actor (`ray_slots.py`). It
+loads its engines once. A worker that dies takes one job with it: the slot gets a new worker and the
+job is tried again, so each job is done once or named as failed.
+"""
+
+import json
+import logging
+import multiprocessing
+import os
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from xmask3d_rt.errors import one_line
+from xmask3d_rt.files import atomic_write, describe_write_errors
+
+logger = logging.getLogger(__name__)
+
+LOG_FILE = "done.jsonl"
+ATTEMPTS = 3
+
+Work = Callable[[Any], dict[str, Any]]  # payload → what the log records
+OpenWorker = Callable[[int], Work]  # number of the slot → its worker; picklable
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene's work.
+
+    Attributes:
+        name: unique.
+        payload: what the worker is called with; picklable.
+        key: changes whenever the work would give something else.
+    """
+
+    name: str
+    payload: Any
+    key: str = ""
+
+
+@dataclass
+class JobLog:
+    """What is done and what failed, a JSON object per line; read again by the next run.
+
+    The `files` of a record are relative to the folder; a job counts as done while they are there
+    in their size.
+    """
+
+    folder: Path
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path) -> Iterator["JobLog"]:
+        """The log of a folder, which no other run may use meanwhile.
+
+        Raises:
+            ValueError: another run works on the folder.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / f".{LOG_FILE}.lock", timeout=0):
+                log = cls(folder)
+                log._read()
+                yield log
+        except Timeout as error:
+            raise ValueError(f"another run is working on {folder}; wait for it to end") from error
+
+    def is_done(self, job: Job) -> bool:
+        """Whether a job is done and its files are there."""
+        record = self.records.get(job.name)
+        if record is None or record["status"] != "done" or record["key"] != job.key:
+            return False
+        files = ((self.folder / name, size) for name, size in record.get("files", {}).items())
+        return all(path.is_file() and path.stat().st_size == size for path, size in files)
+
+    def add(self, job: Job, status: str, **values: Any) -> None:
+        """Record the outcome of a job; it is on disk when this returns."""
+        record = {"scene": job.name, "status": status, "key": job.key, **values}
+        self.records[job.name] = record
+        path = self.folder / LOG_FILE
+        with describe_write_errors(path), path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _read(self) -> None:
+        """Take over the last outcome of every job; a line cut short by a crash is dropped."""
+        path = self.folder / LOG_FILE
+        if not path.is_file():
+            return
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+                self.records[record["scene"]] = {"status": "", "key": "", **record}
+            except (ValueError, TypeError, KeyError):
+                logger.warning("%s: dropped a damaged line", path)
+        with atomic_write(path) as temporary:
+            lines = (json.dumps(r, ensure_ascii=False) + "\n" for r in self.records.values())
+            temporary.write_text("".join(lines), encoding="utf-8")
+
+
+class Slot(ABC):
+    """A place for one worker."""
+
+    lost: tuple[type[BaseException], ...] = ()  # what a future raises where the worker died
+
+    @abstractmethod
+    def submit(self, payload: Any) -> "Future[dict[str, Any]]":
+        """Start a job; there is none running."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the worker; the next job gets another one."""
+
+
+class LocalSlot(Slot):
+    """Works in this process, at once."""
+
+    def __init__(self, open_worker: OpenWorker, number: int = 0) -> None:
+        self._setup = open_worker, number
+        self._hands = WorkerHands(open_worker, number)
+
+    def submit(self, payload: Any) -> "Future[dict[str, Any]]":
+        """Do the job before returning."""
+        future: Future[dict[str, Any]] = Future()
+        try:
+            future.set_result(self._hands.work(payload))
+        except Exception as error:  # handed on, as a process would
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        """Let go of the worker and of its engines."""
+        self._hands = WorkerHands(*self._setup)
+
+
+class ProcessSlot(Slot):
+    """Works in a process of its own, started afresh (a fork would break CUDA and OpenMP)."""
+
+    lost = (BrokenProcessPool,)
+
+    def __init__(self, open_worker: OpenWorker, number: int) -> None:
+        self._setup = open_worker, number
+        self._executor: ProcessPoolExecutor | None = None
+
+    def submit(self, payload: Any) -> "Future[dict[str, Any]]":
+        """Hand the job to the process, which is started with the first one."""
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(
+                1, multiprocessing.get_context("spawn"), _set_up_process, self._setup
+            )
+        return self._executor.submit(_work_in_process, payload)
+
+    def close(self) -> None:
+        """End the process once it has nothing to do."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
+
+
+class WorkerHands:
+    """A worker opened at its first job, whose failures are then those of a job."""
+
+    def __init__(self, open_worker: OpenWorker, number: int) -> None:
+        self._setup = open_worker, number
+        self._work: Work | None = None
+
+    def work(self, payload: Any) -> dict[str, Any]:
+        """Do a job; the record also says where and how long."""
+        start = time.perf_counter()
+        if self._work is None:
+            open_worker, number = self._setup
+            self._work = open_worker(number)
+        record = self._work(payload)
+        seconds = round(time.perf_counter() - start, 3)
+        return {**record, "worker": f"{socket.gethostname()}:{os.getpid()}", "seconds": seconds}
+
+
+_hands: WorkerHands | None = None  # of a worker process
+
+
+def _set_up_process(open_worker: OpenWorker, number: int) -> None:
+    global _hands
+    _hands = WorkerHands(open_worker, number)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for ever, with the engines in memory."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work_in_process(payload: Any) -> dict[str, Any]:
+    if _hands is None:
+        raise RuntimeError("the worker process was not set up")
+    return _hands.work(payload)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    slots: Sequence[Slot],
+    log: JobLog,
+    attempts: int = ATTEMPTS,
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Do every job that the log does not name as done.
+
+    Args:
+        jobs: names must be unique.
+        slots: at least one; the caller closes them.
+        log: receives every outcome.
+        attempts: how often a job is tried.
+        progress: called with (jobs done, jobs).
+
+    Returns:
+        Error by name of the jobs that failed at every attempt.
+
+    Raises:
+        ValueError: two jobs of one name, no slots, or attempts < 1.
+    """
+    _check(jobs, slots, attempts)
+    waiting = deque((job, 1) for job in jobs if not log.is_done(job))
+    done = len(jobs) - len(waiting)
+    idle = deque(slots)
+    running: dict[Future[dict[str, Any]], tuple[Slot, Job, int]] = {}
+    failed: dict[str, str] = {}
+    if progress is not None:
+        progress(done, len(jobs))
+    while waiting or running:
+        while waiting and idle:
+            slot, (job, attempt) = idle.popleft(), waiting.popleft()
+            running[slot.submit(job.payload)] = slot, job, attempt
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            slot, job, attempt = running.pop(future)
+            idle.append(slot)
+            error = future.exception()
+            if error is None:
+                log.add(job, "done", attempts=attempt, **future.result())
+                done += 1
+                if progress is not None:
+                    progress(done, len(jobs))
+                continue
+            if isinstance(error, slot.lost):
+                slot.close()
+            reason = describe_error(error, slot)
+            if attempt < attempts:
+                logger.warning("%s: %s; it is tried again", job.name, reason)
+                waiting.append((job, attempt + 1))
+            else:
+                log.add(job, "failed", attempts=attempt, error=reason)
+                failed[job.name] = reason
+    return failed
+
+
+def make_local_slots(open_worker: OpenWorker, workers: int) -> list[Slot]:
+    """Slots on this machine: this process for one worker, else a process each.
+
+    Raises:
+        ValueError: workers < 1.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be >= 1, got {workers}")
+    if workers == 1:
+        return [LocalSlot(open_worker)]
+    return [ProcessSlot(open_worker, number) for number in range(workers)]
+
+
+@contextmanager
+def open_slots(
+    open_worker: OpenWorker, workers: int | None, ray: str | None, resources: "Resources"
+) -> Iterator[list[Slot]]:
+    """Slots on this machine, or on Ray where `ray` names a cluster; closed at the end.
+
+    Args:
+        open_worker: makes a slot's worker.
+        workers: how many; None: one here, on Ray as many as the resources allow.
+        ray: "local", the address of a cluster, or None.
+        resources: of each worker on Ray.
+
+    Raises:
+        ValueError: workers < 1, or Ray is not installed or not reached.
+    """
+    if ray is None:
+        slots = make_local_slots(open_worker, 1 if workers is None else workers)
+    else:
+        from xmask3d_rt.many.ray_slots import make_ray_slots
+
+        slots = make_ray_slots(open_worker, workers, ray, resources)
+    try:
+        yield slots
+    finally:
+        for slot in slots:
+            slot.close()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker takes on Ray: CPU threads, and a GPU where `gpu` is set."""
+
+    threads: int = 1
+    gpu: bool = False
+
+
+def describe_error(error: BaseException, slot: Slot) -> str:
+    """An error in one line; a dead worker says so."""
+    if isinstance(error, slot.lost):
+        return f"its worker died ({type(error).__name__}), perhaps for lack of memory"
+    cause = getattr(error, "cause", None)  # Ray wraps what a job raised
+    named = cause if isinstance(cause, Exception) else error
+    return f"{type(named).__name__}: {one_line(named)}"
+
+
+def _check(jobs: Sequence[Job], slots: Sequence[Slot], attempts: int) -> None:
+    names = [job.name for job in jobs]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise ValueError(f"two scenes are called {double[0]!r}; every name may occur once")
+    if not slots:
+        raise ValueError("run_jobs: no slots; pass at least one")
+    if attempts < 1:
+        raise ValueError(f"attempts must be >= 1, got {attempts}")

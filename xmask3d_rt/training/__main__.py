@@ -1,0 +1,5 @@
+"""`python -m xmask3d_rt.training`: the same command as `xmask3d train`."""
+
+from xmask3d_rt.training.command import main
+
+main()
