@@ -14,11 +14,11 @@ from xmask3d_rt.engines.backends import open_file
 from xmask3d_rt.engines.base import AxisRange, Engine
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.manifest import Component, Parity
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.compiled import (
     ONNX_NAME,
-    BuildOptions,
     compile_choice,
     list_artifacts,
     open_typed,
