@@ -5,85 +5,54 @@ types from the graph is a graph of its own.
 """
 
 import importlib
-import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xmask3d_rt.config import Precision
-from xmask3d_rt.engines.backend import Backend, BuiltFrom, Compilation, typed_name
+from xmask3d_rt.engines.backend import BuiltFrom, Compilation, typed_name
 from xmask3d_rt.engines.backends import get_backend
-from xmask3d_rt.engines.base import AxisRange
+from xmask3d_rt.engines.base import BATCH_AXIS, AxisRange
 from xmask3d_rt.engines.onnxruntime import OnnxRuntimeEngine
 from xmask3d_rt.engines.openvino import OpenVinoEngine
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.stamp import WEIGHTS_INSIDE, read_stamp, stamp_path
-from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.activation_ranges import find_overflows
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.contracts import Contract
 from xmask3d_rt.export.precision import convert_onnx
-from xmask3d_rt.export.tensorrt_build import (
-    BATCH_AXIS,
-    find_gpu,
-    parse_compute_capability,
-)
 
 Report = Callable[[str], None]
+# Modules whose code decides a graph in half precision, for the incremental build.
+_HALF_SOURCES = ("xmask3d_rt.export.precision", "xmask3d_rt.export.activation_ranges")
 
 
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a build may ask for besides backend and precision.
-
-    Attributes:
-        compute_capability: GPU to build TensorRT engines for, such as `8.9`; None is the one
-            at hand. Another one than that is built ahead of time and not run.
-        max_batch: largest number of images per call; above 1 a second profile is built.
-        refit: TensorRT engines whose weights may be replaced.
-        strip_weights: TensorRT engines without weights, which come from the ONNX file.
-        tf32: let fp32 products on tensor cores round their inputs to 10 bits.
-        workspace: largest scratch memory of a layer on the GPU, bytes.
-        cache_dir: TensorRT engines of earlier builds.
-    """
-
-    compute_capability: str | None = None
-    max_batch: int = 1
-    refit: bool = False
-    strip_weights: bool = False
-    tf32: bool = False
-    workspace: int | None = None
-    cache_dir: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_batch < 1:
-            raise EngineError(f"--max-batch must be at least 1, got {self.max_batch}")
-
-    @property
-    def ahead_of_time(self) -> bool:
-        """Whether engines are built for a GPU that is not here."""
-        if self.compute_capability is None:
-            return False
-        return parse_compute_capability(self.compute_capability) != find_gpu()
-
-    def describe(self) -> dict[str, object]:
-        """What decides the content of an engine, for the incremental build."""
-        return {
-            "target": self.compute_capability or find_gpu(),
-            "refit": self.refit,
-            "strip_weights": self.strip_weights,
-            "tf32": self.tf32,
-            "workspace": self.workspace,
-        }
+def list_backend_sources(choices: Sequence[Choice]) -> list[str]:
+    """Modules whose code decides what the backends of some choices open."""
+    backends = [get_backend(choice.backend) for choice in choices]
+    half = any(
+        backend.built_from is BuiltFrom.TYPED_GRAPH and choice.precision is not Precision.FP32
+        for backend, choice in zip(backends, choices, strict=True)
+    )
+    modules = {module for backend in backends for module in backend.sources}
+    return [*sorted(modules), *(_HALF_SOURCES if half else ())]
 
 
-def default_cache_dir() -> Path:
-    """Where TensorRT engines are kept between builds, in the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "xmask3d_rt" / "tensorrt"
+def describe_backends(
+    choices: Sequence[Choice], device: torch.device, options: BuildOptions
+) -> dict[str, object]:
+    """What else decides their engines: libraries, compilers, the processor, options."""
+    backends = [get_backend(name) for name in sorted({choice.backend for choice in choices})]
+    return {
+        backend.name: find_function(backend.settings)(device, options)
+        for backend in backends
+        if backend.settings
+    }
 
 
 def widen_batch(contract: Contract, max_batch: int) -> Contract:
@@ -141,13 +110,13 @@ def compile_choice(
             module=module,
             options=options,
         )
-        load_compiler(backend)(job)
+        find_function(backend.compiler)(job)
     return output
 
 
-def load_compiler(backend: Backend) -> Callable[[Compilation], object]:
-    """The function that compiles for a backend."""
-    module, _, function = backend.compiler.partition(":")
+def find_function(path: str) -> Callable[..., Any]:
+    """The function behind `module:function`."""
+    module, _, function = path.partition(":")
     return getattr(importlib.import_module(module), function)
 
 

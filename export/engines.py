@@ -15,10 +15,10 @@ from xmask3d_rt.engines.backends import get_backend, open_file
 from xmask3d_rt.engines.base import AxisRange, Engine
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.manifest import Component, Parity
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.compiled import (
-    BuildOptions,
     compile_choice,
     list_artifacts,
     open_typed,

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from xmask3d_rt.config import Precision, get_preset
-from xmask3d_rt.engines import openvino
+from xmask3d_rt.engines import Parity, openvino
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export import choices as choices_module
 from xmask3d_rt.export import engines as engine_builder
 from xmask3d_rt.export.choices import Choice, list_choices
 from xmask3d_rt.export.contracts import get_contract
 
+PARITY = Parity("module", {"unet2": 1e-5}, {"unet2": 1e-6})
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 UNET = get_contract("unet", get_preset("tiny"))
 MASK_HEAD = get_contract("mask_head", get_preset("tiny"))
@@ -113,7 +114,7 @@ def test_next_choice_after_a_mismatch(monkeypatch, tmp_path):
         tried.append(component.backend)
         if component.backend == "openvino":
             raise ExportMismatch("unet: off by 1e-1")
-        return "parity"
+        return PARITY
 
     monkeypatch.setattr(engine_builder, "check_engine", check)
     component = engine_builder.Component("unet", "", Precision.FP32, (), None, "", None)
@@ -125,7 +126,7 @@ def test_next_choice_after_a_mismatch(monkeypatch, tmp_path):
         UNET, component, tmp_path, [], choices, CPU, report=lambda step: None
     )
     assert tried == ["openvino", "onnxruntime"]
-    assert (found.backend, found.precision, found.parity) == ("onnxruntime", "fp32", "parity")
+    assert (found.backend, found.precision, found.parity) == ("onnxruntime", "fp32", PARITY)
     assert found.reason == "reference; openvino bf16 rejected: unet: off by 1e-1"
     with pytest.raises(ExportMismatch, match="off by 1e-1"):
         engine_builder.check_choices(

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.base import Engine, Signature
+from xmask3d_rt.engines.options import BuildOptions
 
 ONNX_NAME = "model.onnx"
 
@@ -41,34 +41,6 @@ class EngineFile:
     cache_dir: Path | None = None
 
 
-class BuildSettings(Protocol):
-    """Options of a build; see `export.compiled.BuildOptions`."""
-
-    @property
-    def compute_capability(self) -> str | None:
-        """GPU to build for ahead of time."""
-
-    @property
-    def refit(self) -> bool:
-        """Whether weights may be replaced later."""
-
-    @property
-    def strip_weights(self) -> bool:
-        """Whether weights stay in the graph."""
-
-    @property
-    def tf32(self) -> bool:
-        """Whether fp32 products may round their inputs."""
-
-    @property
-    def workspace(self) -> int | None:
-        """Scratch memory of a layer, bytes."""
-
-    @property
-    def cache_dir(self) -> Path | None:
-        """Engines of earlier builds."""
-
-
 @dataclass(frozen=True)
 class Compilation:
     """What a compiler is handed.
@@ -93,7 +65,7 @@ class Compilation:
     inputs: tuple[Tensor, ...]
     graph: Path | None
     module: nn.Module | None
-    options: BuildSettings
+    options: BuildOptions
 
 
 def never_half(device: torch.device) -> Precision | None:
@@ -119,8 +91,9 @@ class Backend:
         artifact: name of the file to open, by precision.
         compiler: `module:function` that makes the artifact of a `Compilation`; empty where the
             backend opens what it is built from. Imported by a build alone.
+        settings: `module:function` of a device and the build's options that says what decides an
+            engine beside graph, code and versions, as JSON; empty for nothing.
         sources: modules whose code decides the artifact.
-        target: what a compiled engine fits, for the incremental build.
         ahead_of_time: builds for devices that are not here.
     """
 
@@ -136,8 +109,8 @@ class Backend:
     built_from: BuiltFrom = BuiltFrom.GRAPH
     artifact: Callable[[Precision], str] = lambda precision: ONNX_NAME
     compiler: str = ""
+    settings: str = ""
     sources: tuple[str, ...] = ()
-    target: Callable[[torch.device], str] = lambda device: ""
     ahead_of_time: bool = False
 
     @property

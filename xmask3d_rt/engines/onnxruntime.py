@@ -13,6 +13,7 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile, typed_name
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.extras import describe_install
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +120,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise EngineError(
-            "backend onnxruntime is not installed; pip install 'xmask3d_rt[cpu]', or "
-            "'xmask3d_rt[gpu]' on a machine with an NVIDIA GPU (never both)"
+            f"backend onnxruntime is not installed; {describe_install('cpu')}, or on a machine "
+            f"with an NVIDIA GPU {describe_install('gpu')} (never both)"
         ) from error
     return onnxruntime
 
@@ -138,7 +139,7 @@ def list_providers(device: torch.device) -> list[Any]:
         raise EngineError(
             f"backend onnxruntime cannot run on {device}: the installed build has "
             f"{', '.join(available)}; pip uninstall onnxruntime and "
-            f"pip install 'xmask3d_rt[gpu]', or use device cpu"
+            f"{describe_install('gpu')}, or use device cpu"
         )
     options = {"device_id": device.index or 0, "use_tf32": 0}
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]

@@ -18,6 +18,7 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.extras import describe_install
 from xmask3d_rt.memory import count_cores
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
@@ -116,7 +117,7 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise EngineError(
-            "backend openvino is not installed; pip install 'xmask3d_rt[cpu]'"
+            f"backend openvino is not installed; {describe_install('cpu')}"
         ) from error
     return openvino
 

@@ -23,7 +23,8 @@ import torch
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
-from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, rebuild_command
+from xmask3d_rt.engines.manifest import describe_rebuild
+from xmask3d_rt.engines.stamp import BuildStamp, describe_engine_fix, read_stamp
 from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.tensorrt_library import TensorRtLibrary, import_tensorrt
@@ -85,8 +86,8 @@ class TensorRtEngine(Engine):
         if device.type != "cuda" or not torch.cuda.is_available():
             raise EngineError(
                 f"{component}: {path} is a TensorRT engine for {self.stamp.target} and cannot "
-                f"run on {device}; use a machine with an NVIDIA GPU, or build for this one with "
-                f"`xmask3d build --out {path.parent.parent} --backend auto`"
+                f"run on {device}; use a machine with an NVIDIA GPU, or for this one "
+                f"{describe_rebuild(path.parent.parent, here=True)}"
             )
         self.stamp.check(path, library.name, library.version, _target_of(device), precision)
         self._trt = library.module
@@ -109,10 +110,11 @@ class TensorRtEngine(Engine):
         with path.open("rb") as stream, _map(stream) as content:
             engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
-            fix = rebuild_command(path, self.component, self.stamp.library, self.stamp.precision)
+            fix = describe_engine_fix(
+                path, self.component, self.stamp.library, self.stamp.precision
+            )
             raise StaleEngineError(
-                f"{self.component}: TensorRT cannot load {path}: {self._log.last()}; "
-                f"rebuild it with `{fix}`"
+                f"{self.component}: TensorRT cannot load {path}: {self._log.last()}; {fix}"
             )
         if self.stamp.weights != "inside":
             self._refit(engine, path.parent / self.stamp.weights)
@@ -125,7 +127,7 @@ class TensorRtEngine(Engine):
         if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
             raise EngineError(
                 f"{self.component}: the weights of {onnx} do not fit the engine: "
-                f"{self._log.last()}; rebuild it"
+                f"{self._log.last()}; {describe_rebuild(onnx.parent.parent, self.component)}"
             )
 
     def _make_config(self) -> tuple[Any, Any]:
@@ -320,12 +322,7 @@ BACKEND = Backend(
     built_from=BuiltFrom.TYPED_GRAPH,
     artifact=lambda precision: "model.engine",
     compiler="xmask3d_rt.export.tensorrt_build:compile_component",
-    sources=(
-        "xmask3d_rt.export.precision",
-        "xmask3d_rt.export.activation_ranges",
-        "xmask3d_rt.export.tensorrt_build",
-        "xmask3d_rt.export.tensorrt_child",
-    ),
-    target=lambda device: str(import_tensorrt()),
+    settings="xmask3d_rt.export.tensorrt_build:describe_settings",
+    sources=("xmask3d_rt.export.tensorrt_build", "xmask3d_rt.export.tensorrt_child"),
     ahead_of_time=True,
 )
