@@ -51,7 +51,7 @@ def measure_ranges(source: Path, feeds: Mapping[str, np.ndarray]) -> dict[str, f
     ranges: dict[str, float] = {}
     results = session.run(list(producers), dict(feeds))
     for node, value in zip(producers.values(), results, strict=True):
-        ranges[node] = max(ranges.get(node, 0.0), float(value))
+        ranges[node] = float(np.maximum(ranges.get(node, 0.0), value))  # NaN stays NaN
     return ranges
 
 

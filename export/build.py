@@ -3,6 +3,7 @@
 `build_engines` is what `export/build_engines.py` and `xmask3d build` call.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -13,21 +14,26 @@ from pathlib import Path
 import torch
 
 from xmask3d_rt.config import ModelConfig, Precision
-from xmask3d_rt.engines.backends import pick_device
+from xmask3d_rt.engines.backends import BACKENDS, pick_device
 from xmask3d_rt.engines.files import verify_files
-from xmask3d_rt.engines.manifest import Component, Manifest
+from xmask3d_rt.engines.manifest import Component, Manifest, WeightSource, salvage
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.choices import AUTO, Choice, find_auto_device, list_choices
-from xmask3d_rt.export.compiled import SOURCES, BuildOptions, widen_batch
+from xmask3d_rt.export.compiled import describe_backends, list_backend_sources, widen_batch
 from xmask3d_rt.export.contracts import COMPONENTS, ENGINES, Contract, get_contract
 from xmask3d_rt.export.engines import build_engine
-from xmask3d_rt.export.fingerprint import compute_fingerprint, read_versions
+from xmask3d_rt.export.fingerprint import (
+    CONFIG_PARTS,
+    ENGINE_EXPORTER,
+    compute_fingerprint,
+    read_versions,
+)
 from xmask3d_rt.export.onnx_export import OPSET
 from xmask3d_rt.export.plain import PLAIN_CONTRACTS, build_plain, pick_plain_precision
 from xmask3d_rt.export.staging import Staging, open_staging
 from xmask3d_rt.export.tensorrt_build import find_gpu
 from xmask3d_rt.export.weights import Weights
-from xmask3d_rt.tensorrt_library import import_tensorrt
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +82,7 @@ def build_engines(
     force: bool = False,
     reporter: Reporter | None = None,
     options: BuildOptions | None = None,
+    replace: bool = False,
 ) -> BuildResult:
     """Build or update the engines of a model.
 
@@ -94,23 +101,27 @@ def build_engines(
         force: build also what has not changed.
         reporter: told about progress.
         options: for backends that compile.
+        replace: build over engines of another model or of other weights.
 
     Returns:
         the new manifest and what was done for each component.
 
     Raises:
-        EngineError: an unknown component, backend, precision or device; `only` would mix
-            weights; a component cannot be exported or loaded.
+        EngineError: an unknown component, backend, precision or device; the directory holds
+            another model or other weights; a component cannot be exported or loaded.
+        OSError: a file cannot be written.
         CheckpointError: a weight is missing.
         ExportMismatch: an export disagrees with the torch module; nothing is replaced.
     """
     out = Path(out)
     reporter = reporter or Reporter()
-    names = _select(only)
     options = options or BuildOptions()
     target = pick_build_device(device, backend, options)
-    plans = [_plan(name, config, weights, backend, precision, target, options) for name in names]
+    plans = plan_components(config, weights, backend, precision, only, device, options)
+    names = [plan.name for plan in plans]
     with open_staging(out) as staging:
+        if not replace:
+            _check_same(out, config, weights.source)
         existing = _load_existing(out)
         kept = _list_kept(existing, names, config, weights)
         result = BuildResult(Manifest(config, weights.source, read_versions(), {}, out))
@@ -121,6 +132,7 @@ def build_engines(
                 component, outcome = _obtain(
                     plan, config, weights, target, staging, existing, force, reporter, options
                 )
+            component = dataclasses.replace(component, options=options, device=target.type)
             if outcome != "unchanged":
                 staged.append(component)
             result.outcomes[plan.name] = outcome
@@ -146,6 +158,26 @@ def pick_build_device(
     if device != AUTO or picked.type == "cpu":
         return picked
     return picked if find_auto_device(backend) == "cuda" else torch.device("cpu")
+
+
+def plan_components(
+    config: ModelConfig,
+    weights: Weights,
+    backend: str,
+    precision: str,
+    only: Sequence[str],
+    device: str,
+    options: BuildOptions,
+) -> list[Plan]:
+    """What a build will have to do; arguments as of `build_engines`.
+
+    Raises:
+        EngineError: an unknown component, backend, precision or device, or none that fit.
+    """
+    target = pick_build_device(device, backend, options)
+    return [
+        _plan(name, config, weights, backend, precision, target, options) for name in _select(only)
+    ]
 
 
 def _select(only: Sequence[str]) -> tuple[str, ...]:
@@ -177,18 +209,17 @@ def _plan(
     if options.ahead_of_time:
         backend = _check_ahead_of_time(backend)
     choices = list_choices(contract, backend, precision, device)
-    backends = {choice.backend for choice in choices}
     settings = {
         "signature": str(contract.signature),
         "choices": [(choice.backend, choice.precision) for choice in choices],
         "device": device.type if device.type == "cpu" else f"cuda {find_gpu()}",
         "opset": OPSET,
+        "tolerances": contract.tolerances,
+        **describe_backends(choices, device, options),
     }
-    if "tensorrt" in backends:
-        settings |= {"tensorrt": str(import_tensorrt()), **options.describe()}
-    sources = [source for key in sorted(backends) for source in SOURCES.get(key, ())]
+    sources = (*contract.sources, *ENGINE_EXPORTER, *list_backend_sources(choices))
     hashed = weights.fingerprint(contract.namespaces)
-    fingerprint = compute_fingerprint(config, hashed, (*contract.sources, *sources), settings)
+    fingerprint = compute_fingerprint(config, hashed, sources, settings)
     return Plan(name, fingerprint, contract, choices)
 
 
@@ -198,11 +229,52 @@ def _check_ahead_of_time(backend: str) -> str:
     Raises:
         EngineError: one that builds for the machine at hand alone.
     """
-    if backend not in (AUTO, "tensorrt"):
+    able = [name for name, record in BACKENDS.items() if record.ahead_of_time]
+    if backend not in (AUTO, *able):
         raise EngineError(
-            f"--compute-capability builds ahead of time with backend tensorrt alone, not {backend}"
+            f"--compute-capability builds ahead of time with backend {', '.join(able)} alone, "
+            f"not {backend}"
         )
-    return "tensorrt"
+    return able[0] if backend == AUTO else backend
+
+
+def _check_same(out: Path, config: ModelConfig, weights: WeightSource) -> None:
+    """Stop before engines of another model, or of other weights, are replaced.
+
+    Raises:
+        EngineError: naming what is there and what was asked for.
+    """
+    present = salvage(out)
+    parts = {} if present is None else present.components
+    tops = [name for part in COMPONENTS for name in (part, f"{part}.safetensors")]
+    tops += [entry.path for part in parts.values() for entry in part.files]
+    found = [top for top in tops if (out / top).exists()]
+    if not found or (present is not None and _is_same(present, config, weights)):
+        return
+    asked = f"asked for is {_describe_model(config, weights)}"
+    fix = "build into another directory, or over it with --replace"
+    if present is None:
+        unknown = f"holds {found[0]}, and no manifest says of what model"
+        raise EngineError(f"{out} {unknown}, {asked}; {fix}")
+    raise EngineError(
+        f"{out} holds {_describe_model(present.config, present.weights)}, {asked}; {fix}"
+    )
+
+
+def _is_same(present: Manifest, config: ModelConfig, weights: WeightSource) -> bool:
+    """Whether engines are of a model and of weights; their class split may differ."""
+    there, asked = ({entry.sha256 for entry in w.files} for w in (present.weights, weights))
+    return (
+        present.config.name == config.name
+        and all(getattr(present.config, part) == getattr(config, part) for part in CONFIG_PARTS)
+        and present.weights.kind == weights.kind
+        and (there == asked or not there)  # a damaged manifest may not say
+    )
+
+
+def _describe_model(config: ModelConfig, weights: WeightSource) -> str:
+    files = ", ".join(f"{entry.path} {entry.sha256[:12]}" for entry in weights.files)
+    return f"{config.name} with {files or weights.kind + ' weights'}"
 
 
 def _load_existing(out: Path) -> Manifest | None:
@@ -224,11 +296,12 @@ def _list_kept(
     if existing is None:
         return {}
     kept = {name: c for name, c in existing.components.items() if name not in names}
-    if kept and (existing.config != config or existing.weights != weights.source):
+    if kept and (existing.config != config or not _is_same(existing, config, weights.source)):
         raise EngineError(
-            f"{existing.root} holds {', '.join(kept)} of {existing.config.name} with "
-            f"{existing.weights.kind} weights, not the ones asked for; build without --only, or "
-            f"into another directory"
+            f"{existing.root} holds {', '.join(kept)} of "
+            f"{_describe_model(existing.config, existing.weights)}, asked for is "
+            f"{_describe_model(config, weights.source)}; build without --only, or into another "
+            f"directory"
         )
     return kept
 
@@ -257,11 +330,15 @@ def _obtain(
         reporter.step(plan.name, step)
 
     if plan.contract is None:
-        path = staging.start_file(f"{plan.name}.safetensors")
-        component = build_plain(
-            plan.name, config, weights, path, plan.fingerprint, report, plan.precision
-        )
-    else:
+        name = f"{plan.name}.safetensors"
+        with staging.writing(name):
+            path = staging.start_file(name)
+            component = build_plain(
+                plan.name, config, weights, path, plan.fingerprint, report, plan.precision
+            )
+            staging.finish(component)
+        return component, "built"
+    with staging.writing(plan.name):
         folder = staging.start_folder(plan.name)
         component = build_engine(
             plan.contract,
@@ -274,7 +351,7 @@ def _obtain(
             report,
             options,
         )
-    staging.finish(component)
+        staging.finish(component)
     return component, "built"
 
 

@@ -21,14 +21,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from xmask3d_rt.command_errors import one_line_errors
 from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
+from xmask3d_rt.engines.backends import BACKENDS
 from xmask3d_rt.engines.manifest import Component
+from xmask3d_rt.engines.options import MIB, BuildOptions, default_cache_dir
 from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
-from xmask3d_rt.export.compiled import BuildOptions, default_cache_dir
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
 from xmask3d_rt.interrupts import raise_on_interrupt
-from xmask3d_rt.memory import read_peak_memory
+from xmask3d_rt.memory import format_bytes, read_peak_memory
 
-MIB = 2**20
 WEIGHTS_CACHE = ".weights"  # converted copies of weight files, by content hash
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -61,14 +61,13 @@ class RichReporter(Reporter):
 
 def describe_component(component: Component, outcome: str, seconds: float) -> str:
     """One line: what was made, how large, how exact, how long it took."""
-    size = sum(entry.size for entry in component.files) / MIB
+    size = format_bytes(sum(entry.size for entry in component.files))
     error = ""
     if component.parity is not None and component.signature is not None:
         error = f"error {max(component.parity.errors.values()):.1e}"
     made = f"{component.backend} {component.precision}"
     return (
-        f"  {component.name:<14} {outcome:<10} {made:<17} {size:8.1f} MiB  {error:<14} "
-        f"{seconds:6.1f} s"
+        f"  {component.name:<14} {outcome:<10} {made:<17} {size:>12}  {error:<14} {seconds:6.1f} s"
     )
 
 
@@ -82,10 +81,10 @@ def print_result(console: Console, result: BuildResult, weights: Weights) -> Non
     for reason, names in reasons.items():
         console.print(f"{', '.join(names)}: {reason}", markup=False, soft_wrap=True)
     built = sum(outcome != "unchanged" for outcome in result.outcomes.values())
-    peak = read_peak_memory() / 2**30
+    peak = format_bytes(read_peak_memory())
     console.print(
         f"{manifest.config.name}: {built} built, {len(result.outcomes) - built} unchanged, in "
-        f"{sum(result.seconds.values()):.0f} s with at most {peak:.1f} GiB of memory; "
+        f"{sum(result.seconds.values()):.0f} s with at most {peak} of memory; "
         f"engines are in {manifest.root}",
         highlight=False,
         soft_wrap=True,
@@ -134,15 +133,17 @@ def build(
     checkpoint: Annotated[Path | None, typer.Option(help="Released XMask3D .pth.tar.")] = None,
     sd: Annotated[Path | None, typer.Option(help="Stable Diffusion v1 weights.")] = None,
     clip: Annotated[Path | None, typer.Option(help="CLIP ViT-L-14 weights.")] = None,
-    backend: Annotated[
-        str, typer.Option(help="auto, onnxruntime, openvino, inductor or tensorrt.")
-    ] = "auto",
+    backend: Annotated[str, typer.Option(help=f"auto, or one of {', '.join(BACKENDS)}.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
     only: Annotated[
         list[str] | None, typer.Option(help="Build this component alone; may be repeated.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Build unchanged ones too.")] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Build over engines of another model or other weights."),
+    ] = False,
     compute_capability: Annotated[
         str | None,
         typer.Option(help="Build TensorRT engines ahead of time for this GPU, such as 8.9."),
@@ -191,8 +192,9 @@ def build(
                     strip_weights=strip_weights,
                     tf32=tf32,
                     workspace=None if workspace is None else workspace * MIB,
-                    cache_dir=cache_dir or default_cache_dir(),
+                    cache_dir=(cache_dir or default_cache_dir()).absolute(),
                 ),
+                replace=replace,
             )
     print_result(console, result, source)
 

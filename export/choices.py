@@ -1,18 +1,15 @@
 """Which backend and precision each component is built for on this machine."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from xmask3d_rt.config import Precision
-from xmask3d_rt.engines.onnxruntime import import_onnxruntime, list_providers
-from xmask3d_rt.engines.openvino import has_bf16, import_openvino
+from xmask3d_rt.engines.backend import Backend
+from xmask3d_rt.engines.backends import BACKENDS
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.contracts import Contract
-from xmask3d_rt.export.inductor_build import check_compiler
-from xmask3d_rt.tensorrt_library import import_tensorrt
 
 logger = logging.getLogger(__name__)
 
@@ -30,81 +27,6 @@ class Choice:
     backend: str
     precision: Precision
     reason: str
-
-
-@dataclass(frozen=True)
-class Backend:
-    """What a backend can do.
-
-    Attributes:
-        name: of the backend.
-        precisions: that it computes in.
-        devices: kinds of device it runs on.
-        check: raises EngineError where it cannot run on a device.
-        title: why one would take it.
-        auto_devices: kinds of device on which `auto` considers it.
-    """
-
-    name: str
-    precisions: tuple[Precision, ...]
-    devices: tuple[str, ...]
-    check: Callable[[torch.device], object]
-    title: str
-    auto_devices: tuple[str, ...]
-
-    @property
-    def where(self) -> str:
-        """Where it runs, in words."""
-        kinds = ", ".join(self.devices)
-        return f"{kinds}; give --compute-capability" if self.name == "tensorrt" else kinds
-
-
-def _check_onnxruntime(device: torch.device) -> None:
-    import_onnxruntime()
-    list_providers(device)
-
-
-def _check_inductor(device: torch.device) -> None:
-    check_compiler()
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise EngineError("backend inductor compiles for a GPU only where there is one")
-
-
-# In order of preference; the first that is installed and passes the value check is taken.
-BACKENDS = (
-    Backend(
-        "tensorrt",
-        (Precision.FP32, Precision.FP16, Precision.BF16),
-        ("cuda",),
-        lambda device: import_tensorrt(),
-        "tensorrt is the fastest on an NVIDIA GPU",
-        ("cuda",),
-    ),
-    Backend(
-        "openvino",
-        (Precision.FP32, Precision.BF16),
-        ("cpu",),
-        lambda device: import_openvino(),
-        "openvino is the fastest on a CPU",
-        ("cpu",),
-    ),
-    Backend(
-        "inductor",
-        (Precision.FP32, Precision.FP16, Precision.BF16),
-        ("cpu", "cuda"),
-        _check_inductor,
-        "inductor compiles for a GPU without TensorRT",
-        ("cuda",),  # on a CPU as fast as openvino, after minutes of compiling instead of seconds
-    ),
-    Backend(
-        "onnxruntime",
-        (Precision.FP32, Precision.FP16),
-        ("cpu", "cuda"),
-        _check_onnxruntime,
-        "onnxruntime is the reference",
-        ("cpu", "cuda"),
-    ),
-)
 
 
 def find_auto_device(backend: str) -> str:
@@ -158,11 +80,11 @@ def _parse_precision(name: str) -> Precision:
 
 def _list_backends(backend: str, device: torch.device) -> tuple[list[Backend], list[str]]:
     """Backends that can run on `device`, and why the others cannot."""
-    names = [candidate.name for candidate in BACKENDS]
-    if backend not in (AUTO, *names):
-        raise EngineError(f"unknown backend {backend!r}; choose one of {', '.join([AUTO, *names])}")
+    if backend not in (AUTO, *BACKENDS):
+        known = ", ".join([AUTO, *BACKENDS])
+        raise EngineError(f"unknown backend {backend!r}; choose one of {known}")
     usable, problems = [], []
-    for candidate in BACKENDS:
+    for candidate in BACKENDS.values():
         if backend not in (AUTO, candidate.name):
             continue
         if backend == AUTO and device.type not in candidate.auto_devices:
@@ -184,7 +106,7 @@ def _list_precisions(
 ) -> list[Choice]:
     """Precisions to try with one backend, fastest first."""
     fp32 = Choice(backend.name, Precision.FP32, f"{backend.title}; fp32")
-    first = wanted or _pick_half(backend, device)
+    first = wanted or backend.half(device)
     if first in (None, Precision.FP32):
         return [fp32]
     kept = contract.sensitive or (contract.coarse_in_bf16 if first is Precision.BF16 else "")
@@ -194,12 +116,3 @@ def _list_precisions(
         return [Choice(backend.name, wanted, f"{backend.title}; {wanted} as asked")]
     reason = f"{backend.title}; {first} because {_HALF_REASONS[device.type]}"
     return [Choice(backend.name, first, reason), fp32]
-
-
-def _pick_half(backend: Backend, device: torch.device) -> Precision | None:
-    """The half precision that `auto` tries first: what the device computes fast in."""
-    if device.type == "cuda":
-        return Precision.FP16 if Precision.FP16 in backend.precisions else None
-    if Precision.BF16 in backend.precisions and has_bf16():
-        return Precision.BF16
-    return None

@@ -1,101 +1,58 @@
 """From an exported component to the file a backend opens.
 
-ONNX Runtime and OpenVINO open the ONNX file itself; TensorRT and AOTInductor compile, and half
-precision for the backends that take their types from the graph is a graph of its own.
+Some backends open the ONNX file itself and some compile; half precision for those that take their
+types from the graph is a graph of its own.
 """
 
-import os
+import importlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xmask3d_rt.config import Precision
-from xmask3d_rt.engines.base import AxisRange
+from xmask3d_rt.engines.backend import BuiltFrom, Compilation, typed_name
+from xmask3d_rt.engines.backends import get_backend
+from xmask3d_rt.engines.base import BATCH_AXIS, AxisRange
 from xmask3d_rt.engines.onnxruntime import OnnxRuntimeEngine
 from xmask3d_rt.engines.openvino import OpenVinoEngine
-from xmask3d_rt.engines.stamp import stamp_path
-from xmask3d_rt.errors import EngineError
+from xmask3d_rt.engines.options import BuildOptions
+from xmask3d_rt.engines.stamp import WEIGHTS_INSIDE, read_stamp, stamp_path
 from xmask3d_rt.export.activation_ranges import find_overflows
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.contracts import Contract
-from xmask3d_rt.export.inductor_build import build_inductor
 from xmask3d_rt.export.precision import convert_onnx
-from xmask3d_rt.export.tensorrt_build import (
-    BATCH_AXIS,
-    TensorRtSettings,
-    build_tensorrt,
-    find_gpu,
-    parse_compute_capability,
-)
 
 Report = Callable[[str], None]
-# Modules whose code decides what these backends open, for the incremental build.
-SOURCES = {
-    "tensorrt": (
-        "xmask3d_rt.export.precision",
-        "xmask3d_rt.export.activation_ranges",
-        "xmask3d_rt.export.tensorrt_build",
-        "xmask3d_rt.export.tensorrt_child",
-    ),
-    "inductor": ("xmask3d_rt.export.inductor_build",),
-}
-ONNX_NAME = "model.onnx"
-_ARTIFACTS = {"tensorrt": "model.engine", "inductor": "model.pt2"}
+# Modules whose code decides a graph in half precision, for the incremental build.
+_HALF_SOURCES = ("xmask3d_rt.export.precision", "xmask3d_rt.export.activation_ranges")
 
 
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a build may ask for besides backend and precision.
-
-    Attributes:
-        compute_capability: GPU to build TensorRT engines for, such as `8.9`; None is the one
-            at hand. Another one than that is built ahead of time and not run.
-        max_batch: largest number of images per call; above 1 a second profile is built.
-        refit: TensorRT engines whose weights may be replaced.
-        strip_weights: TensorRT engines without weights, which come from the ONNX file.
-        tf32: let fp32 products on tensor cores round their inputs to 10 bits.
-        workspace: largest scratch memory of a layer on the GPU, bytes.
-        cache_dir: TensorRT engines of earlier builds.
-    """
-
-    compute_capability: str | None = None
-    max_batch: int = 1
-    refit: bool = False
-    strip_weights: bool = False
-    tf32: bool = False
-    workspace: int | None = None
-    cache_dir: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_batch < 1:
-            raise EngineError(f"--max-batch must be at least 1, got {self.max_batch}")
-
-    @property
-    def ahead_of_time(self) -> bool:
-        """Whether engines are built for a GPU that is not here."""
-        if self.compute_capability is None:
-            return False
-        return parse_compute_capability(self.compute_capability) != find_gpu()
-
-    def describe(self) -> dict[str, object]:
-        """What decides the content of an engine, for the incremental build."""
-        return {
-            "target": self.compute_capability or find_gpu(),
-            "refit": self.refit,
-            "strip_weights": self.strip_weights,
-            "tf32": self.tf32,
-            "workspace": self.workspace,
-        }
+def list_backend_sources(choices: Sequence[Choice]) -> list[str]:
+    """Modules whose code decides what the backends of some choices open."""
+    backends = [get_backend(choice.backend) for choice in choices]
+    half = any(
+        backend.built_from is BuiltFrom.TYPED_GRAPH and choice.precision is not Precision.FP32
+        for backend, choice in zip(backends, choices, strict=True)
+    )
+    modules = {module for backend in backends for module in backend.sources}
+    return [*sorted(modules), *(_HALF_SOURCES if half else ())]
 
 
-def default_cache_dir() -> Path:
-    """Where TensorRT engines are kept between builds, in the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "xmask3d_rt" / "tensorrt"
+def describe_backends(
+    choices: Sequence[Choice], device: torch.device, options: BuildOptions
+) -> dict[str, object]:
+    """What else decides their engines: libraries, compilers, the processor, options."""
+    backends = [get_backend(name) for name in sorted({choice.backend for choice in choices})]
+    return {
+        backend.name: find_function(backend.settings)(device, options)
+        for backend in backends
+        if backend.settings
+    }
 
 
 def widen_batch(contract: Contract, max_batch: int) -> Contract:
@@ -122,7 +79,7 @@ def compile_choice(
     Args:
         contract: of the component.
         choice: backend and precision.
-        module: the torch module; AOTInductor compiles it.
+        module: the torch module; some backends compile it.
         inputs: example inputs, in the contract's order.
         onnx: the exported fp32 graph; results lie beside it.
         device: where the engine will run.
@@ -135,31 +92,32 @@ def compile_choice(
     Raises:
         EngineError: the backend cannot build it.
     """
-    output = onnx.parent / artifact_name(choice.backend, choice.precision)
-    if choice.backend == "inductor":
-        if module is None:
-            raise EngineError(f"{contract.name}: backend inductor needs the torch module")
-        report(f"compile inductor {choice.precision}")
-        build_inductor(
-            contract.name, module, inputs, output, contract.signature, choice.precision, device
+    backend = get_backend(choice.backend)
+    graph = None if backend.built_from is BuiltFrom.MODULE else onnx
+    if backend.built_from is BuiltFrom.TYPED_GRAPH:
+        graph = convert_typed(contract, choice.precision, inputs, onnx, report)
+    output = onnx.parent / backend.artifact(choice.precision)
+    if backend.compiler:
+        report(f"compile {choice.backend} {choice.precision}")
+        job = Compilation(
+            component=contract.name,
+            signature=contract.signature,
+            precision=choice.precision,
+            device=device,
+            output=output,
+            inputs=tuple(inputs),
+            graph=graph,
+            module=module,
+            options=options,
         )
-        return output
-    if choice.backend == "openvino" or output == onnx:
-        return onnx
-    typed = convert_typed(contract, choice.precision, inputs, onnx, report)
-    if choice.backend != "tensorrt":
-        return typed
-    report(f"compile tensorrt {choice.precision}")
-    settings = TensorRtSettings(
-        precision=choice.precision,
-        compute_capability=options.compute_capability,
-        refit=options.refit,
-        strip_weights=options.strip_weights,
-        tf32=options.tf32,
-        workspace=options.workspace,
-    )
-    build_tensorrt(contract.name, typed, output, contract.signature, settings, options.cache_dir)
+        find_function(backend.compiler)(job)
     return output
+
+
+def find_function(path: str) -> Callable[..., Any]:
+    """The function behind `module:function`."""
+    module, _, function = path.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def convert_typed(
@@ -202,34 +160,18 @@ def open_typed(
     return OnnxRuntimeEngine(contract.name, path, contract.signature, cpu)
 
 
-def typed_name(precision: Precision) -> str:
-    """File name of the graph in half precision."""
-    return f"model.{precision}.onnx"
-
-
-def artifact_name(backend: str, precision: Precision) -> str:
-    """File name of what a backend opens."""
-    if backend in _ARTIFACTS:
-        return _ARTIFACTS[backend]
-    if backend == "onnxruntime" and precision is not Precision.FP32:
-        return typed_name(precision)
-    return ONNX_NAME
-
-
-def list_artifacts(folder: Path, backend: str, precision: Precision, weights: bool) -> list[Path]:
-    """Files in `folder` that an engine consists of, the one to open first.
+def list_artifacts(path: Path) -> list[Path]:
+    """Files that an engine consists of, the one to open first.
 
     Args:
-        folder: of the component.
-        backend: that opens it.
-        precision: of the engine.
-        weights: a TensorRT engine without weights, which needs its graph as well.
+        path: the file to open; its stamp names the graph it takes weights from, if any.
     """
-    first = folder / artifact_name(backend, precision)
-    found = [first, stamp_path(first), Path(f"{first}.data")]
-    if weights and backend == "tensorrt":
-        graph = folder / (ONNX_NAME if precision is Precision.FP32 else typed_name(precision))
-        found += [graph, Path(f"{graph}.data")]
+    found = [path, stamp_path(path), Path(f"{path}.data")]
+    if stamp_path(path).exists():
+        weights = read_stamp(path).weights
+        if weights != WEIGHTS_INSIDE:
+            graph = path.with_name(weights)
+            found += [graph, Path(f"{graph}.data")]
     return [path for path in found if path.exists()]
 
 

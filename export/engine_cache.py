@@ -1,7 +1,8 @@
 """Built engines kept by everything they depend on, so that no build is done twice.
 
-An entry is one engine file and its build report, named by a hash. Files are hard links where the
-file system has them, so an engine that is both in use and in the cache takes its space once.
+An entry is one engine file and its build report, named by a hash. Engines are copied, never
+linked: what happens to an engine in use must not happen to the cache. What is fetched has the hash
+of what was stored, or is not used.
 """
 
 import hashlib
@@ -9,9 +10,13 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from xmask3d_rt.engines.files import hash_file, write_atomically
+from pydantic import Field
+
+from xmask3d_rt.engines.files import write_atomically
+from xmask3d_rt.files import atomic_write, hash_file, stage_beside
+from xmask3d_rt.records import FileSize, read_json, record, to_values
 
 KEEP_PER_COMPONENT = 2  # full-size engines are gigabytes
 
@@ -38,6 +43,15 @@ def make_key(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+@record()
+class CacheEntry:
+    """What is known of a kept engine: its size and hash, and the report of its build."""
+
+    size: FileSize
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    report: dict[str, Any]
+
+
 class EngineCache:
     """Engines of earlier builds.
 
@@ -54,24 +68,30 @@ class EngineCache:
         Returns:
             what was stored with it, or None when there is no such entry or it was damaged.
         """
-        engine, report = self._paths(component, key)
+        engine, described = self._paths(component, key)
         try:
-            values = json.loads(report.read_text())
-            if engine.stat().st_size != values["size"]:
+            entry = read_json(CacheEntry, described.read_bytes())
+            if engine.stat().st_size != entry.size:
                 return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             return None
-        place_file(engine, output)
-        os.utime(report)  # the newest entries are the last to go
-        return values["report"]
+        with stage_beside(output) as folder:
+            copy = folder / output.name
+            shutil.copyfile(engine, copy)
+            if hash_file(copy) != entry.sha256:
+                return None
+            os.replace(copy, output)
+        os.utime(described)  # the newest entries are the last to go
+        return entry.report
 
     def store(self, component: str, key: str, engine: Path, report: dict[str, Any]) -> None:
         """Keep an engine; the oldest entries of its component beyond a few are dropped."""
         self.root.mkdir(parents=True, exist_ok=True)
         kept, described = self._paths(component, key)
-        place_file(engine, kept)
-        values = {"size": engine.stat().st_size, "report": report}
-        write_atomically(described, json.dumps(values, indent=1))
+        with atomic_write(kept) as temporary:
+            shutil.copyfile(engine, temporary)
+        entry = CacheEntry(engine.stat().st_size, hash_file(engine), report)
+        write_atomically(described, json.dumps(to_values(entry), indent=1))
         entries = sorted(
             self.root.glob(f"{component}-*.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True
         )
@@ -82,16 +102,3 @@ class EngineCache:
     def _paths(self, component: str, key: str) -> tuple[Path, Path]:
         stem = f"{component}-{key[:32]}"
         return self.root / f"{stem}.engine", self.root / f"{stem}.json"
-
-
-def place_file(source: Path, target: Path) -> None:
-    """Make `target` the same content as `source`, by a link where possible, atomically."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

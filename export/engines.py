@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from xmask3d_rt.config import ModelConfig, Precision
-from xmask3d_rt.engines.backends import open_file
+from xmask3d_rt.engines.backend import ONNX_NAME, BuiltFrom
+from xmask3d_rt.engines.backends import get_backend, open_file
 from xmask3d_rt.engines.base import AxisRange, Engine
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.manifest import Component, Parity
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.compiled import (
-    ONNX_NAME,
-    BuildOptions,
     compile_choice,
     list_artifacts,
     open_typed,
@@ -83,12 +83,13 @@ def build_engine(
     report("reference")
     cases = make_cases(contract, module)
     path = folder / ONNX_NAME
-    backends = {choice.backend for choice in choices}
-    if backends != {"inductor"}:
+    sources = {get_backend(choice.backend).built_from for choice in choices}
+    exported = sources != {BuiltFrom.MODULE}
+    if exported:
         report("export")
         export_onnx(module, contract, cases[-1].inputs, folder)
         check_graph(contract, path)
-    kept = module if "inductor" in backends else None
+    kept = module if BuiltFrom.MODULE in sources else None
     del module  # the engine brings its own copy of the weights
     gc.collect()
     component = Component(
@@ -99,7 +100,7 @@ def build_engine(
         signature=contract.signature,
         fingerprint=fingerprint,
         parity=None,
-        opset=None if backends == {"inductor"} else OPSET,
+        opset=OPSET if exported else None,
     )
 
     def compile_for(choice: Choice) -> Path:
@@ -111,8 +112,8 @@ def build_engine(
         contract, component, path, cases, choices, device, report, compile_for
     )
     report("hash")
-    weights_beside = options.strip_weights
-    names = list_artifacts(folder, component.backend, component.precision, weights_beside)
+    artifact = get_backend(component.backend).artifact(component.precision)
+    names = list_artifacts(folder / artifact)
     remove_others(folder, names)
     files = tuple(describe_file(file, f"{folder.name}/{file.name}") for file in names)
     return dataclasses.replace(component, files=files)
@@ -174,7 +175,7 @@ def check_choices(
         try:
             target = path if compile_for is None else compile_for(choice)
             report(f"check {choice.backend} {choice.precision}")
-            if choice.backend == "tensorrt" and not torch.cuda.is_available():
+            if not runs_here(choice.backend):
                 parity = check_typed(contract, choice, path, cases)
             else:
                 parity = check_engine(contract, candidate, target, cases, device)
@@ -185,6 +186,11 @@ def check_choices(
             logger.warning("%s; trying %s", error, choices[i + 1].backend)
             rejected.append(f"{choice.backend} {choice.precision} rejected: {error}")
     raise EngineError(f"{contract.name}: no backend to try")
+
+
+def runs_here(backend: str) -> bool:
+    """Whether this machine has a device of a kind that the backend runs on."""
+    return "cpu" in get_backend(backend).devices or torch.cuda.is_available()
 
 
 def check_engine(

@@ -5,6 +5,7 @@ whatever the type of their input. Inputs and outputs stay fp32.
 """
 
 import copy
+import dataclasses
 import inspect
 import logging
 import time
@@ -19,8 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.doctor import find_version
+from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.base import PRECISION_DTYPES, Signature
-from xmask3d_rt.engines.inductor import LIBRARY, describe_target
+from xmask3d_rt.engines.inductor import (
+    LIBRARY,
+    check_compiler,
+    describe_target,
+    list_instructions,
+)
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.files import stage_beside
@@ -101,25 +110,45 @@ def build_inductor(
                 f"it with --backend onnxruntime"
             ) from error
         part.replace(output)
-    BuildStamp(component, LIBRARY, torch.__version__, target, precision).save(output)
+    stamp = BuildStamp(component, LIBRARY, torch.__version__, target, precision)
+    dataclasses.replace(stamp, instructions=list_instructions(device)).save(output)
     return InductorReport(time.perf_counter() - started, output.stat().st_size)
 
 
-def check_compiler() -> str:
-    """The C++ compiler that torch will call.
+def compile_component(job: Compilation) -> InductorReport:
+    """Compile what a build hands on; see `build_inductor`.
 
     Raises:
-        EngineError: there is none.
+        EngineError: there is no module, or as `build_inductor`.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
+    if job.module is None:
+        raise EngineError(f"{job.component}: backend inductor needs the torch module")
+    return build_inductor(
+        job.component,
+        job.module,
+        job.inputs,
+        job.output,
+        job.signature,
+        job.precision,
+        job.device,
+    )
 
-    try:
-        return str(get_cpp_compiler())
-    except RuntimeError as error:
-        raise EngineError(
-            "backend inductor needs a C++ compiler and found none; install g++ (apt install "
-            "g++), or name one in the environment variable CXX"
-        ) from error
+
+def describe_settings(device: torch.device, options: BuildOptions) -> dict[str, object]:
+    """What a package for a device comes from besides torch: processor and compilers.
+
+    Raises:
+        EngineError: as of `check_compiler`.
+    """
+    from torch._inductor.cpp_builder import get_compiler_version_info
+
+    triton = find_version("triton") if device.type == "cuda" else None
+    return {
+        "target": describe_target(device),
+        "instructions": list_instructions(device),
+        "compiler": get_compiler_version_info(check_compiler()),
+        "triton": triton,
+    }
 
 
 def _dynamic_shapes(module: nn.Module, signature: Signature) -> Any:

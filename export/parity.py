@@ -279,7 +279,7 @@ def _compare_queries(trace: Arrays, golden: Arrays, exact: bool) -> Iterator[Row
         scores = golden["mask_scores"]
         want = np.zeros(len(kept))
         want[kept] = scores if len(scores) == kept.sum() else scores[kept]
-        off = np.abs(trace["mask_score"] - want) > SCORE_TOLERANCE * want
+        off = ~(np.abs(trace["mask_score"] - want) <= SCORE_TOLERANCE * want)  # NaN is off
         yield Row("mask scores", "queries differ", float((off & kept).sum()), most)
 
 

@@ -1,8 +1,10 @@
 """Build beside the engines in use, then swap: an engine directory is never half-written.
 
-Finished components wait in `.build` inside the output directory until all are there; then they
-are renamed into place and the manifest is written. An interrupted build leaves the directory as
-it was, and the next one goes on from the components already finished.
+Finished components wait in `.build` inside the output directory until all are there. Then the new
+manifest is written beside them, which decides that they go into place: they are renamed, the
+manifest last. A build that is interrupted before leaves the directory as it was, and the next one
+goes on from the components already finished; one that is killed behind it is completed by the
+next.
 """
 
 import json
@@ -11,20 +13,24 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from xmask3d_rt.engines.files import remember_verified, verify_files, write_atomically
-from xmask3d_rt.engines.manifest import Component, Manifest
+from xmask3d_rt.engines.manifest import MANIFEST_NAME, Component, Manifest
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.files import describe_write_errors, remove_leftovers
+from xmask3d_rt.records import read_json
 
 logger = logging.getLogger(__name__)
 
 STAGING_NAME = ".build"
 CACHE_NAME = ".cache"
+_LOCK, _ENTRIES, _REPLACED = "lock", "entries", "replaced"
+_RESERVED = (_LOCK, _ENTRIES, _REPLACED, MANIFEST_NAME)
 
 
 class Staging:
@@ -59,41 +65,94 @@ class Staging:
     def find(self, name: str, fingerprint: str) -> Component | None:
         """A component that an earlier, interrupted build finished with the same fingerprint."""
         try:
-            component = Component.from_dict(json.loads(self._entry(name).read_text()))
+            component = read_json(Component, self._entry(name).read_bytes())
             verify_files(self.root, component.files)
-        except (OSError, ValueError, KeyError, TypeError, EngineError):
+        except (OSError, ValueError, EngineError):
             return None
-        return component if component.fingerprint == fingerprint else None
+        return component if component.files and component.fingerprint == fingerprint else None
 
     def commit(self, manifest: Manifest, staged: list[Component]) -> None:
         """Move staged components into place and write the manifest; not interruptible."""
+        self._keep({component.name for component in staged})
         with _hold_interrupts():
-            old = self.root / "replaced"
-            old.mkdir(parents=True, exist_ok=True)
-            for component in staged:
-                for top in sorted({Path(entry.path).parts[0] for entry in component.files}):
-                    if (self.out / top).exists():
-                        (self.out / top).rename(old / top)
-                    (self.root / top).rename(self.out / top)
-            if staged:
-                shutil.rmtree(self.out / CACHE_NAME, ignore_errors=True)
-            manifest.save()
+            with self.writing(MANIFEST_NAME):
+                write_atomically(self._manifest, manifest.to_json())
+            self._swap()
             remember_verified(self.out, manifest.list_files())
-            shutil.rmtree(self.root)
+
+    def recover(self) -> None:
+        """Complete the commit of a build that was killed in its middle, and clean up behind it."""
+        remove_leftovers(self.out)
+        if self._manifest.is_file():
+            logger.warning("completing the interrupted build of %s", self.out)
+            self._swap()
 
     def clean(self) -> None:
         """Remove what is not finished, and the folders left empty by that."""
-        finished = {path.stem for path in self.root.glob("entries/*.json")}
-        for path in self.root.glob("*"):
-            if path.name not in ("entries", "lock") and path.stem not in finished:
+        if self._manifest.is_file():
+            return  # a commit that failed half-way; the next build completes it
+        self._keep({path.stem for path in self.root.glob(f"{_ENTRIES}/*.json")})
+        with suppress(OSError):
+            (self.root / _ENTRIES).rmdir()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """Let errors of writing below `root` name the file in `out` that was to be made.
+
+        Args:
+            name: of that file, where the error does not say.
+
+        Raises:
+            OSError: the disk is full, or another reason that a file cannot be written.
+        """
+        try:
+            with describe_write_errors(self.root / name):
+                yield
+        except OSError as error:
+            described = type(error)(str(error).replace(str(self.root), str(self.out)))
+            described.errno = error.errno
+            raise described from error
+
+    @property
+    def _manifest(self) -> Path:
+        """The new manifest; where it is, what is staged belongs into place."""
+        return self.root / MANIFEST_NAME
+
+    def _swap(self) -> None:
+        """Put everything staged into place, then the manifest.
+
+        A process killed at any step leaves what this needs to go on.
+        """
+        staged = [path for path in sorted(self.root.iterdir()) if self._is_staged(path)]
+        if staged:
+            shutil.rmtree(self.out / CACHE_NAME, ignore_errors=True)
+        old = self.root / _REPLACED
+        for path in staged:
+            with self.writing(path.name):
+                target = self.out / path.name
+                if target.exists():
+                    old.mkdir(exist_ok=True)
+                    _remove(old / path.name)
+                    target.rename(old / path.name)
+                path.rename(target)
+        _remove(self.root / _ENTRIES)
+        with self.writing(MANIFEST_NAME):
+            self._manifest.replace(self.out / MANIFEST_NAME)
+
+    def _is_staged(self, path: Path) -> bool:
+        return path.name not in _RESERVED and not path.name.startswith(".")
+
+    def _keep(self, names: set[str]) -> None:
+        """Remove everything but the lock and the components of these names."""
+        for path in self.root.glob(f"{_ENTRIES}/*"):
+            if path.stem not in names:
                 _remove(path)
-        if not finished:
-            shutil.rmtree(self.root, ignore_errors=True)
-            if self.out.exists() and not any(self.out.iterdir()):
-                self.out.rmdir()
+        for path in self.root.iterdir():
+            if path.name not in (_LOCK, _ENTRIES) and path.stem not in names:
+                _remove(path)
 
     def _entry(self, name: str) -> Path:
-        return self.root / "entries" / f"{name}.json"
+        return self.root / _ENTRIES / f"{name}.json"
 
 
 def _remove(path: Path) -> None:
@@ -111,19 +170,26 @@ def open_staging(out: Path) -> Iterator[Staging]:
         EngineError: another build into `out` is running, or `out` cannot be written.
     """
     staging = Staging(out)
-    lock = FileLock(staging.root / "lock")
+    lock = FileLock(staging.root / _LOCK)
     try:
         staging.root.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise EngineError(f"another build into {out} is running; wait for it to end") from error
     except OSError as error:
-        raise EngineError(f"cannot write engines into {out}: {error}") from error
+        raise EngineError(f"cannot write engines into {out}: {error.strerror}") from error
     try:
+        staging.recover()
         yield staging
     finally:
         staging.clean()
+        if all(path.name == _LOCK for path in staging.root.iterdir()):
+            with suppress(OSError):  # Windows removes it when the lock is released
+                (staging.root / _LOCK).unlink()
         lock.release()
+        with suppress(OSError):  # they hold engines, or another build has begun
+            staging.root.rmdir()
+            out.rmdir()
 
 
 @contextmanager

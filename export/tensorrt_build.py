@@ -19,7 +19,9 @@ import psutil
 import torch
 
 from xmask3d_rt.config import Precision
-from xmask3d_rt.engines.base import AxisRange, Signature
+from xmask3d_rt.engines.backend import Compilation
+from xmask3d_rt.engines.base import BATCH_AXIS, AxisRange, Signature
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.engine_cache import EngineCache, hash_graph, make_key
@@ -28,12 +30,12 @@ from xmask3d_rt.processes import describe_status, start_child
 from xmask3d_rt.tensorrt_library import (
     LIBRARIES,
     TensorRtLibrary,
+    find_gpu,
     import_tensorrt,
     parse_compute_capability,
 )
 
 RECIPE = 1  # raised when the same inputs would give another engine
-BATCH_AXIS = "B"
 TAIL_LINES = 12
 WATCH_SECONDS = 0.05
 _OUT_OF_MEMORY = re.compile(
@@ -160,6 +162,37 @@ def build_tensorrt(
     )
 
 
+def compile_component(job: Compilation) -> BuildReport:
+    """Build what an engine directory is made of; see `build_tensorrt`.
+
+    Raises:
+        EngineError: there is no graph, or as `build_tensorrt`.
+    """
+    if job.graph is None:
+        raise EngineError(f"{job.component}: backend tensorrt needs the exported graph")
+    options = job.options
+    settings = TensorRtSettings(
+        precision=job.precision,
+        compute_capability=options.compute_capability,
+        refit=options.refit,
+        strip_weights=options.strip_weights,
+        tf32=options.tf32,
+        workspace=options.workspace,
+    )
+    return build_tensorrt(
+        job.component, job.graph, job.output, job.signature, settings, options.cache_dir
+    )
+
+
+def describe_settings(device: torch.device, options: BuildOptions) -> dict[str, object]:
+    """What decides an engine besides its graph: the library and the build's options.
+
+    Raises:
+        EngineError: no TensorRT is installed.
+    """
+    return {"library": str(import_tensorrt()), **options.describe()}
+
+
 def choose_target(settings: TensorRtSettings) -> tuple[TensorRtLibrary, str]:
     """The library to build with and the compute capability to build for.
 
@@ -183,14 +216,6 @@ def choose_target(settings: TensorRtSettings) -> tuple[TensorRtLibrary, str]:
             f"{_list((*library.targets, *([here] if here else [])))}"
         )
     return library, wanted or str(here)
-
-
-def find_gpu() -> str | None:
-    """Compute capability of the current CUDA device, such as `90`; None where there is none."""
-    if not torch.cuda.is_available():
-        return None
-    major, minor = torch.cuda.get_device_capability()
-    return f"{major}{minor}"
 
 
 def list_profiles(signature: Signature) -> list[dict[str, list[list[int]]]]:

@@ -182,11 +182,12 @@ def check_values(
             raise ExportMismatch(
                 f"{where} has shape {list(found.shape)}, the module gives {list(reference.shape)}"
             )
-        if not bool(torch.isfinite(found).all()):
-            raise ExportMismatch(f"{where} is not finite")
+        for tensor, made_by in ((reference, "the torch module"), (found, "the engine")):
+            if not bool(torch.isfinite(tensor).all()):
+                raise ExportMismatch(f"{where}: what {made_by} gives is not finite")
         errors[name] = relative_error(found, reference)
         allowed = contract.tolerance(name, precision)
-        if errors[name] > allowed:
+        if not errors[name] <= allowed:
             raise ExportMismatch(
                 f"{where} differs from the torch module by {errors[name]:.2e} (relative L2), "
                 f"allowed is {allowed:.0e}"

@@ -1,7 +1,5 @@
 """Where a build reads its tensors from: the synthetic rule, or the user's weight files."""
 
-import hashlib
-import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +11,9 @@ from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.engines.files import FileEntry
 from xmask3d_rt.engines.manifest import WeightSource
 from xmask3d_rt.errors import CheckpointError
+from xmask3d_rt.export.fingerprint import hash_modules
 from xmask3d_rt.model import key_map, synthetic
-from xmask3d_rt.model.checkpoints.loading import open_checkpoints
+from xmask3d_rt.model.checkpoints import loading
 from xmask3d_rt.model.xmask3d import XMask3D
 
 
@@ -46,8 +45,7 @@ class SyntheticWeights:
 
     def fingerprint(self, namespaces: Iterable[str]) -> str:
         """Hash of the rule's own code and of the names it is applied to."""
-        rule = inspect.getsource(synthetic) + inspect.getsource(key_map)
-        return hashlib.sha256(rule.encode()).hexdigest()
+        return hash_modules((synthetic.__name__, key_map.__name__))
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """The tensor `name` by the rule.
@@ -93,7 +91,7 @@ class FileWeights:
     ) -> None:
         with torch.device("meta"):
             state = XMask3D(config).state_dict()
-        self._opened = open_checkpoints(
+        self._opened = loading.open_checkpoints(
             state, xmask3d=xmask3d, sd=sd, clip=clip, cache_dir=cache_dir
         )
 
@@ -105,8 +103,9 @@ class FileWeights:
         return WeightSource("files", files)
 
     def fingerprint(self, namespaces: Iterable[str]) -> str:
-        """The hashes of the files of these namespaces."""
-        return " ".join(self._opened[namespace].entry.sha256 for namespace in sorted(namespaces))
+        """The hashes of the files of these namespaces, and of the code that reads them."""
+        files = [self._opened[namespace].entry.sha256 for namespace in sorted(namespaces)]
+        return " ".join([*files, hash_modules((loading.__name__, key_map.__name__))])
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """The tensor `name`, in the file's precision.

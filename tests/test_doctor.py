@@ -37,7 +37,7 @@ def test_missing_library_says_how_to_install(monkeypatch):
     monkeypatch.setattr(doctor, "find_version", lambda *names: None)
     state = doctor.try_backend("openvino", doctor._probe_openvino)
     assert not state.works
-    assert state.detail == "not installed; pip install 'xmask3d_rt[cpu]'"
+    assert state.detail == "not installed; pip install onnxruntime openvino"
 
 
 def test_both_onnxruntimes_are_named_as_the_fault(monkeypatch):

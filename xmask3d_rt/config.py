@@ -1,4 +1,4 @@
-"""Model configurations: frozen dataclasses and the named presets.
+"""Model configurations: frozen records and the named presets.
 
 The five released benchmarks (`b15n4`, `b12n7`, `b10n9`, `b170n30`, `b150n50`) share one
 architecture and differ in class split and ensemble ratios; `tiny` is the same code at small
@@ -10,11 +10,19 @@ Source: released configs of XMask3D (wangzy22/XMask3D @ c393300), Stable Diffusi
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from xmask3d_rt.records import Count, Index, Line, read_values, record
+
+Counts = tuple[Count, ...]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -27,20 +35,20 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
-@dataclass(frozen=True)
+@record()
 class SparseUNetConfig:
     """One MinkUNet: four stride-2 stages down, four up, residual basic blocks."""
 
-    planes: tuple[int, ...] = (32, 64, 128, 256, 256, 128, 96, 96)
-    layers: tuple[int, ...] = (2, 3, 4, 6, 2, 2, 2, 2)
-    stem: int = 32
-    in_channels: int = 3
-    out_channels: int = 256
+    planes: Counts = (32, 64, 128, 256, 256, 128, 96, 96)
+    layers: Counts = (2, 3, 4, 6, 2, 2, 2, 2)
+    stem: Count = 32
+    in_channels: Count = 3
+    out_channels: Count = 256
 
     def __post_init__(self) -> None:
         if len(self.planes) != 8 or len(self.layers) != 8:
             raise ValueError(
-                f"SparseUNetConfig: planes and layers need 8 entries (4 down, 4 up), "
+                f"planes and layers need 8 entries (4 down, 4 up), "
                 f"got {len(self.planes)} and {len(self.layers)}"
             )
 
@@ -50,34 +58,31 @@ MINKUNET18A = SparseUNetConfig(
 )
 
 
-@dataclass(frozen=True)
+@record()
 class DiffusionConfig:
     """Stable Diffusion v1: the VAE, the UNet, and the encoder of the empty prompt."""
 
-    image_size: int = 512
-    vae_channels: tuple[int, ...] = (128, 256, 512, 512)
-    unet_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    attention_heads: int = 8
-    context_dim: int = 768
-    context_length: int = 77
-    text_layers: int = 12
-    text_heads: int = 12
-    latent_channels: int = 4
+    image_size: Count = 512
+    vae_channels: Counts = (128, 256, 512, 512)
+    unet_channels: Counts = (320, 640, 1280, 1280)
+    attention_heads: Count = 8
+    context_dim: Count = 768
+    context_length: Count = 77
+    text_layers: Count = 12
+    text_heads: Count = 12
+    latent_channels: Count = 4
     scale_factor: float = 0.18215
     alpha_bar: float = 1 - 0.00085  # cumulative alpha at t = 0 of the "ldm linear" schedule
-    noise_seed: int = 42
+    noise_seed: Index = 42
 
     def __post_init__(self) -> None:
         if self.image_size % 64:
-            raise ValueError(
-                f"DiffusionConfig: image_size must be a multiple of 64, got {self.image_size}"
-            )
+            raise ValueError(f"image_size must be a multiple of 64, got {self.image_size}")
         for name in ("vae_channels", "unet_channels"):
             channels = getattr(self, name)
             if len(channels) != 4 or any(c % 32 for c in channels):
                 raise ValueError(
-                    f"DiffusionConfig: {name} needs 4 multiples of 32 (GroupNorm groups), "
-                    f"got {channels}"
+                    f"{name} needs 4 multiples of 32 (GroupNorm groups), got {channels}"
                 )
 
     @property
@@ -91,47 +96,44 @@ class DiffusionConfig:
         return 4 * self.unet_channels[0]
 
 
-@dataclass(frozen=True)
+@record()
 class MaskHeadConfig:
     """Feature projections, MSDeformAttn pixel decoder and masked-attention mask decoder."""
 
-    projection_dim: int = 512
-    hidden_dim: int = 256
-    heads: int = 8
-    points: int = 4
-    pixel_layers: int = 6
-    pixel_ffn: int = 1024
-    decoder_layers: int = 9
-    decoder_ffn: int = 2048
-    queries: int = 50
+    projection_dim: Count = 512
+    hidden_dim: Count = 256
+    heads: Count = 8
+    points: Count = 4
+    pixel_layers: Count = 6
+    pixel_ffn: Count = 1024
+    decoder_layers: Count = 9
+    decoder_ffn: Count = 2048
+    queries: Count = 50
 
     def __post_init__(self) -> None:
         if self.hidden_dim % self.heads:
-            raise ValueError(
-                f"MaskHeadConfig: hidden_dim {self.hidden_dim} is not divisible by "
-                f"heads {self.heads}"
-            )
+            raise ValueError(f"hidden_dim {self.hidden_dim} is not divisible by heads {self.heads}")
 
 
-@dataclass(frozen=True)
+@record()
 class ClipConfig:
     """Both CLIP towers, quick-gelu; one head per 64 channels."""
 
-    image_size: int = 224
-    patch_size: int = 14
-    vision_width: int = 1024
-    vision_layers: int = 24
-    text_width: int = 768
-    text_layers: int = 12
-    text_heads: int = 12
-    embed_dim: int = 768
-    context_length: int = 77
-    vocab_size: int = 49408
+    image_size: Count = 224
+    patch_size: Count = 14
+    vision_width: Count = 1024
+    vision_layers: Count = 24
+    text_width: Count = 768
+    text_layers: Count = 12
+    text_heads: Count = 12
+    embed_dim: Count = 768
+    context_length: Count = 77
+    vocab_size: Count = 49408
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size or self.vision_width % 64:
             raise ValueError(
-                f"ClipConfig: image_size {self.image_size} must be a multiple of patch_size "
+                f"image_size {self.image_size} must be a multiple of patch_size "
                 f"{self.patch_size}, and vision_width {self.vision_width} of 64"
             )
 
@@ -146,7 +148,7 @@ class ClipConfig:
         return self.vision_width // 64
 
 
-@dataclass(frozen=True)
+@record()
 class ViewConfig:
     """How a posed view selects points (design: project and select).
 
@@ -155,25 +157,23 @@ class ViewConfig:
     `min_points` the visible points below which a view is skipped.
     """
 
-    mask_shape: tuple[int, int] = (240, 320)
-    border: int = 10
+    mask_shape: tuple[Count, Count] = (240, 320)
+    border: Index = 10
     depth_tolerance: float = 0.25
-    min_points: int = 400
+    min_points: Count = 400
 
 
-@dataclass(frozen=True)
+@record()
 class ClassSplit:
     """Benchmark classes of a checkpoint: those with training labels (base) and those without."""
 
-    names: tuple[str, ...]
-    novel: tuple[int, ...]
+    names: tuple[Line, ...]
+    novel: tuple[Index, ...]
 
     def __post_init__(self) -> None:
         outside = [i for i in self.novel if not 0 <= i < len(self.names)]
         if outside:
-            raise ValueError(
-                f"ClassSplit: novel indices {outside} are outside 0..{len(self.names) - 1}"
-            )
+            raise ValueError(f"novel indices {outside} are outside 0..{len(self.names) - 1}")
 
     @property
     def base_names(self) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ class ClassSplit:
         return tuple(name for i, name in enumerate(self.names) if i not in novel)
 
 
-@dataclass(frozen=True)
+@record()
 class LossConfig:
     """Loss weights and schedule of upstream's training runs."""
 
@@ -194,14 +194,14 @@ class LossConfig:
     loss_explicit_contra_2d_pre: float = 4
     loss_binary: float = 16
     binary_pos_weight: float = 0.267
-    start_contra: int = 50
+    start_contra: Index = 50
     lr_3d: float = 1e-3
     lr_others: float = 1e-4
-    batch_size: int = 64
-    epochs: int = 150
+    batch_size: Count = 64
+    epochs: Count = 150
 
 
-@dataclass(frozen=True)
+@record()
 class ModelConfig:
     """Everything that decides the shape and the arithmetic of one XMask3D.
 
@@ -210,7 +210,7 @@ class ModelConfig:
     P(base) above which a point or a mask counts as base.
     """
 
-    name: str
+    name: Line
     split: ClassSplit
     point_encoder: SparseUNetConfig = field(default_factory=SparseUNetConfig)
     binary_head: SparseUNetConfig = field(default_factory=lambda: MINKUNET18A)
@@ -219,18 +219,10 @@ class ModelConfig:
     clip: ClipConfig = field(default_factory=ClipConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    voxel_size: float = 0.02
-    base_ratio: float = 0.65
-    novel_ratio: float = 0.35
-    binary_threshold: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.voxel_size <= 0:
-            raise ValueError(f"ModelConfig: voxel_size must be > 0 metres, got {self.voxel_size}")
-        for name in ("base_ratio", "novel_ratio", "binary_threshold"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"ModelConfig: {name} must lie in [0, 1], got {value}")
+    voxel_size: Positive = 0.02
+    base_ratio: Share = 0.65
+    novel_ratio: Share = 0.35
+    binary_threshold: Share = 0.5
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in a manifest."""
@@ -247,32 +239,10 @@ class ModelConfig:
         Raises:
             ValueError: an unknown or missing key, or a value outside its range.
         """
-        return _build(cls, values, "ModelConfig")
-
-
-def _build(cls: type, values: dict[str, Any], where: str) -> Any:
-    """Nested dataclass from plain values; JSON lists become tuples."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known keys: {sorted(fields)}")
-    required = {
-        name
-        for name, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(required - set(values))
-    if missing:
-        raise ValueError(f"{where}: missing key {missing[0]!r}")
-    built = {}
-    for name, value in values.items():
-        kind = fields[name].type
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            value = _build(kind, value, f"{where}.{name}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[name] = value
-    return cls(**built)
+        try:
+            return read_values(cls, values)
+        except ValueError as error:
+            raise ValueError(f"ModelConfig: {error}") from error
 
 
 RELEASED_PRESETS = ("b15n4", "b12n7", "b10n9", "b170n30", "b150n50")

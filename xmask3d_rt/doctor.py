@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from xmask3d_rt.errors import one_line
+from xmask3d_rt.extras import EXTRAS, describe_install
 from xmask3d_rt.memory import count_cores
 from xmask3d_rt.processes import describe_status, run_command
 from xmask3d_rt.version import __version__
@@ -214,7 +215,9 @@ def _probe_onnxruntime_cuda() -> str:
 
 def _run_onnxruntime(provider: str) -> str:
     if find_version("onnxruntime", "onnxruntime-gpu") is None:
-        raise Unavailable("not installed; pip install 'xmask3d_rt[cpu]' (or [gpu], never both)")
+        raise Unavailable(
+            f"not installed; {describe_install('cpu')} (or {' '.join(EXTRAS['gpu'])}, never both)"
+        )
     if find_version("onnxruntime") and find_version("onnxruntime-gpu"):
         raise Unavailable("onnxruntime and onnxruntime-gpu break each other; uninstall one")
     import numpy as np
@@ -235,7 +238,7 @@ def _run_onnxruntime(provider: str) -> str:
 
 def _probe_openvino() -> str:
     if find_version("openvino") is None:
-        raise Unavailable("not installed; pip install 'xmask3d_rt[cpu]'")
+        raise Unavailable(f"not installed; {describe_install('cpu')}")
     import numpy as np
     import openvino
 
@@ -258,7 +261,7 @@ def _probe_inductor() -> str:
 
 def _probe_tensorrt(module: str) -> str:
     if find_version(module, module.replace("_", "-")) is None:
-        extra = "; pip install 'xmask3d_rt[tensorrt-rtx]'" if module == "tensorrt_rtx" else ""
+        extra = f"; {describe_install('tensorrt-rtx')}" if module == "tensorrt_rtx" else ""
         raise Unavailable(f"not installed{extra}")
     trt = importlib.import_module(module)
     logger = trt.Logger(trt.Logger.ERROR)

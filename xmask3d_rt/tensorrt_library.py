@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.extras import describe_install
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 
@@ -72,9 +73,19 @@ def import_tensorrt(name: str | None = None) -> TensorRtLibrary:
             return TensorRtLibrary(candidate, str(module.__version__), module)
         reasons.append(f"{candidate}: holds no Builder, its libraries were not installed")
     raise EngineError(
-        f"backend tensorrt is not installed ({'; '.join(reasons)}); pip install "
-        f"'xmask3d_rt[tensorrt-rtx]', or NVIDIA's tensorrt"
+        f"backend tensorrt is not installed ({'; '.join(reasons)}); "
+        f"{describe_install('tensorrt-rtx')}, or NVIDIA's tensorrt"
     )
+
+
+def find_gpu() -> str | None:
+    """Compute capability of the current CUDA device, such as `90`; None where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    return f"{major}{minor}"
 
 
 def parse_compute_capability(text: str) -> str:

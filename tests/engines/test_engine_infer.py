@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xmask3d_rt.config import Precision
-from xmask3d_rt.engines import AxisRange, Signature, TensorSpec, open_engine, pick_device
+from xmask3d_rt.engines import AxisRange, Engine, Signature, TensorSpec, open_engine, pick_device
 from xmask3d_rt.engines.onnxruntime import OnnxRuntimeEngine
 from xmask3d_rt.engines.openvino import OpenVinoEngine
 from xmask3d_rt.errors import EngineError
@@ -173,7 +173,7 @@ def test_broken_file_rejected(kind, tmp_path, linear_signature):
 @pytest.mark.parametrize("kind", [OnnxRuntimeEngine, OpenVinoEngine])
 def test_missing_backend_says_what_to_install(kind, monkeypatch, linear_onnx, linear_signature):
     monkeypatch.setitem(sys.modules, kind.backend, None)
-    with pytest.raises(EngineError, match=rf"{kind.backend} is not installed; pip install .*cpu"):
+    with pytest.raises(EngineError, match=rf"{kind.backend} is not installed; pip install onnxr"):
         kind("linear", linear_onnx, linear_signature, CPU)
 
 
@@ -212,7 +212,7 @@ def test_open_engine_rejected(manifest):
     with pytest.raises(EngineError, match="plain weights"):
         open_engine(manifest, "heads", "cpu")
     manifest.components["linear"] = dataclasses.replace(manifest.get("linear"), backend="abacus")
-    with pytest.raises(EngineError, match="backend 'abacus'; this version has onnxruntime"):
+    with pytest.raises(EngineError, match="backend 'abacus'; this version has tensorrt, openvino"):
         open_engine(manifest, "linear", "cpu")
 
 
@@ -232,3 +232,64 @@ def test_auto_device_follows_the_engines(manifest, monkeypatch, backend, expecte
     manifest.components["linear"] = dataclasses.replace(manifest.get("linear"), backend=backend)
     assert pick_device("auto", manifest).type == expected
     assert pick_device("auto").type == "cuda"
+
+
+class Recorded(torch.Tensor):
+    """A tensor that says whether copies of it may go on behind the call."""
+
+    modes: list[bool]
+
+    def detach(self):
+        return self
+
+    def to(self, device, non_blocking=False):
+        self.modes.append(non_blocking)
+        return self
+
+
+def make_recorded(cuda=False, pinned=False):
+    class Tensor(Recorded):
+        is_cuda = property(lambda self: cuda)
+
+        def is_pinned(self):
+            return pinned
+
+    Tensor.modes = []
+    return torch.ones(2, 5).as_subclass(Tensor)
+
+
+@pytest.mark.parametrize(
+    ("device", "tensor", "expected"),
+    [
+        ("cpu", {"cuda": True}, False),  # the host would read it before it has landed
+        ("cpu", {}, False),
+        ("cuda", {}, True),
+        ("cuda", {"cuda": True}, True),
+        ("cuda", {"pinned": True}, False),  # the caller may overwrite it right after the call
+    ],
+)
+def test_copies_that_nobody_waits_for(linear_signature, device, tensor, expected):
+    class Idle(Engine):
+        def _run(self, inputs, outputs):
+            """Nothing."""
+
+    recorded = make_recorded(**tensor)
+    Idle("linear", linear_signature, torch.device(device))._place(recorded)
+    assert recorded.modes == [expected]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [OnnxRuntimeEngine, OpenVinoEngine])
+def test_a_tensor_of_the_gpu_has_landed_before_a_cpu_engine_reads_it(
+    kind, linear_onnx, linear_signature, linear_weights
+):
+    pytest.importorskip(kind.backend)
+    with kind("linear", linear_onnx, linear_signature, CPU, threads=1) as engine:
+        busy = torch.randn(4096, 4096, device="cuda")
+        for seed in range(5):
+            x = torch.randn(4, 5, generator=torch.Generator().manual_seed(seed))
+            for _ in range(20):
+                busy = busy @ busy / 4096
+            late = x.cuda(non_blocking=True) + 0 * busy[0, 0].nan_to_num(0, 0, 0)
+            found = engine.infer({"x": late})["y"]
+            np.testing.assert_allclose(found, expected(linear_weights, x)[0], rtol=1e-4, atol=1e-5)

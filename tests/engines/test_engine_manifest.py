@@ -4,11 +4,15 @@ import json
 import os
 
 import pytest
+from fuzzing import assert_clear
 
 from xmask3d_rt.engines import Manifest, WeightSource
 from xmask3d_rt.engines.files import STAMP_NAME, FileEntry, hash_file, write_atomically
 from xmask3d_rt.engines.manifest import MANIFEST_NAME
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
+
+ABSENT = object()
 
 
 def edit(manifest, change):
@@ -29,14 +33,38 @@ def test_round_trip(manifest):
 
 
 def test_missing_manifest_rejected(tmp_path):
-    with pytest.raises(EngineError, match=r"has no manifest\.json; build engines .*xmask3d build"):
+    message = (
+        r"has no manifest\.json; build engines .*`xmask3d build --preset tiny --out .*nowhere`"
+    )
+    with pytest.raises(EngineError, match=message):
         Manifest.load(tmp_path / "nowhere")
+    (tmp_path / "somewhere").mkdir()
+    (tmp_path / "somewhere" / "unet").write_text("perhaps of another model")
+    with pytest.raises(EngineError, match=r"`xmask3d build --preset PRESET --out .*somewhere`"):
+        Manifest.load(tmp_path / "somewhere")
 
 
-@pytest.mark.parametrize("schema", [2, 99, None, "1"])
+def test_schema_1_still_loads(manifest):
+    def make_old(values):
+        values["schema"] = 1
+        linear = values["components"]["linear"]
+        linear["signature"]["profile"]["B"] = {"min": 1, "opt": 1, "max": 4}
+        for part in values["components"].values():
+            del part["options"], part["device"]
+
+    edit(manifest, make_old)
+    loaded = Manifest.load(manifest.root)
+    assert loaded.get("heads") == manifest.get("heads")
+    assert loaded.get("linear").options == BuildOptions(max_batch=4)
+    assert loaded.get("linear").device is None
+    loaded.save()
+    assert Manifest.load(manifest.root) == loaded
+
+
+@pytest.mark.parametrize("schema", [3, 99, None, "1", True, 0, 1.0])
 def test_newer_schema_rejected(manifest, schema):
     edit(manifest, lambda values: values.update(schema=schema))
-    with pytest.raises(EngineError, match=f"has schema {schema}, this version reads up to 1"):
+    with pytest.raises(EngineError, match=f"has schema {schema!r}, this version reads up to 2"):
         Manifest.load(manifest.root)
 
 
@@ -63,7 +91,60 @@ def test_damaged_manifest_rejected(manifest, change):
         Manifest.load(manifest.root)
 
 
-@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd"])
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("components", "linear", "parity", "tolerances"), ABSENT, "missing key 'tolerances'"),
+        (("components", "linear", "parity", "tolerances", "y"), ABSENT, "same outputs; not of 'y'"),
+        (("components", "linear", "parity", "errors", "y"), None, "errors.y: should be a valid n"),
+        (("components", "linear", "parity", "errors"), {}, "parity: errors and tolerances must"),
+        (("components", "linear", "files"), [], "linear.files: a component has at least one file"),
+        (("components", "linear", "files"), {}, "linear.files: should be a valid array, got {}"),
+        (("components", "linear", "name"), "heads", "components.linear: its name is 'heads'"),
+        (("components", "linear", "signature", "inputs"), [7], "inputs.0: should be an object"),
+        (("components", "linear", "signature", "profile", "T", "max"), 2**99, "profile.T.max"),
+        (("components", "linear", "opset"), "18", "components.linear.opset: should be a valid int"),
+        (("components", "heads", "fingerprint"), "a\nb", "fingerprint: should be one line of"),
+        (("components", "heads", "files", 0, "size"), -1, "heads.files.0.size: should be greater"),
+        (("components", "heads", "files", 0, "sha256"), "\x1b", "heads.files.0.sha256: string"),
+        (("components", "heads"), None, "components.heads: should be an object, got None"),
+        (("components",), [], "components: should be an object, got []"),
+        (("versions", "torch"), 2.13, "versions.torch: should be a valid string, got 2.13"),
+        (("config", "mask_head", "heads"), 0, "config.mask_head.heads: should be greater than"),
+        (("config", "view", "mask_shape"), [1], "config.view.mask_shape: missing key '1'"),
+        (("config", "split", "novel"), [99], "config.split: novel indices [99] are outside 0..18"),
+        (("weights", "kind"), "magic", "weights: kind must be synthetic or files, got 'magic'"),
+    ],
+)
+def test_every_wrong_value_is_one_line_with_its_place(manifest, place, value, message):
+    def change(values):
+        *parents, last = place
+        for key in parents:
+            values = values[key]
+        if value is ABSENT:
+            del values[last]
+        else:
+            values[last] = value
+
+    edit(manifest, change)
+    with pytest.raises(EngineError) as caught:
+        Manifest.load(manifest.root)
+    assert_clear(caught.value, manifest.root / MANIFEST_NAME)
+    assert message in str(caught.value)
+    assert "`xmask3d build --preset tiny" in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [24, 632])
+def test_found_by_fuzzing(shared, tmp_path, number):
+    (tmp_path / MANIFEST_NAME).write_bytes(
+        (shared / "field" / "fuzz" / f"manifest-{number}.json").read_bytes()
+    )
+    with pytest.raises(EngineError) as caught:
+        Manifest.load(tmp_path, verify=False)
+    assert_clear(caught.value, tmp_path / MANIFEST_NAME)
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "C:/windows", "a/../../b"])
 def test_path_outside_rejected(manifest, path):
     edit(
         manifest,
@@ -75,7 +156,7 @@ def test_path_outside_rejected(manifest, path):
 
 def test_missing_file_rejected(manifest):
     manifest.path_of("heads").unlink()
-    with pytest.raises(EngineError, match=r"heads\.safetensors is missing; rebuild with"):
+    with pytest.raises(EngineError, match=r"heads\.safetensors is missing; rebuild it with"):
         Manifest.load(manifest.root)
 
 

@@ -222,3 +222,17 @@ def test_overflow_is_found_and_kept(tmp_path):
 def test_fp32_rejected(block, tmp_path):
     with pytest.raises(EngineError, match="fp32 needs no conversion; choose one of fp16, bf16"):
         convert_onnx(block, tmp_path / "half.onnx", Precision.FP32)
+
+
+def test_a_range_that_is_not_a_number_is_kept(tmp_path):
+    """inf − inf in the graph: an operator whose range nobody knows stays in fp32."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["large"], name="large"),
+        helper.make_node("MatMul", ["large", "v"], ["y"], name="back"),
+    ]
+    weights = [weight("w", 4, 4, scale=1e38), weight("v", 4, 4, scale=1e38)]
+    path = save(
+        tmp_path / "nan.onnx", nodes, weights, [("x", FLOAT, [2, 4])], [("y", FLOAT, [2, 4])]
+    )
+    x = np.full((2, 4), 1e3, np.float32) * np.array([1, -1, 1, -1], np.float32)
+    assert set(find_overflows(path, {"x": x})) == {"large", "back"}

@@ -11,8 +11,11 @@ from xmask3d_rt.config import get_preset
 from xmask3d_rt.engines import Manifest, WeightSource
 from xmask3d_rt.engines import rebuild as rebuild_module
 from xmask3d_rt.engines.files import FileEntry
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.rebuild import make_command, rebuild_component
 from xmask3d_rt.errors import EngineError, StaleEngineError
+from xmask3d_rt.export.build import build_engines
+from xmask3d_rt.export.weights import SyntheticWeights
 from xmask3d_rt.processes import Outcome
 
 CPU = torch.device("cpu")
@@ -69,3 +72,29 @@ def test_other_configuration_rejected(manifest):
     config = dataclasses.replace(get_preset("tiny"), voxel_size=0.1)
     with pytest.raises(EngineError, match="a configuration that is no preset; build it again"):
         make_command(dataclasses.replace(manifest, config=config), "linear", CPU)
+
+
+def test_rebuild_keeps_the_options(engines):
+    """A --max-batch 4 engine came back with 1."""
+    build_engines(
+        engines,
+        get_preset("tiny"),
+        SyntheticWeights(),
+        backend="onnxruntime",
+        precision="fp32",
+        device="cpu",
+        only=("mask_clip",),
+        options=BuildOptions(max_batch=4),
+    )
+    before = Manifest.load(engines)
+    after = rebuild_component(before, "mask_clip", CPU)
+    part = after.get("mask_clip")
+    assert part.signature.profile["B"].max == 4
+    assert part.options.max_batch == 4
+    assert part.fingerprint == before.get("mask_clip").fingerprint
+
+
+def test_plain_weights_are_rebuilt_without_a_backend(manifest):
+    command = make_command(manifest, "heads", CPU)
+    assert "torch" not in command
+    assert command[-2:] == ["--weights", "synthetic"]

@@ -8,17 +8,18 @@ import types
 import numpy as np
 import pytest
 import torch
+from fuzzing import assert_clear
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, stamp_path
 from xmask3d_rt.engines.tensorrt import TensorRtEngine, pick_profile
-from xmask3d_rt.errors import EngineError
+from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt, find_gpu
 from xmask3d_rt.tensorrt_library import import_tensorrt
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)
-REBUILD = r"rebuild it with `xmask3d build --out .* --only linear --backend tensorrt"
+REBUILD = r"rebuild it with .*`xmask3d build .*--out .* --only linear --backend tensorrt"
 
 
 @pytest.fixture
@@ -206,3 +207,29 @@ def test_truncated_engine_rejected(built, linear_signature):
     built.write_bytes(built.read_bytes()[:1000])
     with pytest.raises(EngineError, match=rf"linear: TensorRT cannot load .*; {REBUILD}"):
         TensorRtEngine("linear", built, linear_signature, CUDA, Precision.FP32)
+
+
+def test_other_processor_rejected(tmp_path):
+    stamp = BuildStamp("linear", "torch", "2", "cpu avx2", Precision.FP32, instructions=("a", "b"))
+    path = tmp_path / "linear" / "model.pt2"
+    stamp.check_instructions(path, ("a", "b", "c"))
+    dataclasses.replace(stamp, instructions=()).check_instructions(path, ())
+    message = r"was built for a processor with b, which this one lacks; .*--backend inductor"
+    with pytest.raises(StaleEngineError, match=message):
+        stamp.check_instructions(path, ("a", "c"))
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"precision": "fp31"}', '{"component": 7}', None, "\x00"]
+)
+def test_damaged_stamp_is_stale(tmp_path, content):
+    """So that a rebuild mends it."""
+    path = tmp_path / "linear" / "model.engine"
+    path.parent.mkdir()
+    if content is not None:
+        stamp_path(path).write_text(content)
+    with pytest.raises(
+        StaleEngineError, match=r"has no readable stamp model\.engine\.json"
+    ) as caught:
+        read_stamp(path)
+    assert_clear(caught.value, path)

@@ -1,9 +1,9 @@
 """Building a directory: what is rebuilt when, and what is left after a failure or Ctrl-C."""
 
 import dataclasses
-import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from typer.testing import CliRunner
 
+from xmask3d_rt.cli import app as cli_app
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.engines import Manifest, open_engine
+from xmask3d_rt.engines import Manifest, WeightSource, open_engine
+from xmask3d_rt.engines.files import FileEntry
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export import build_engines as build_script
 from xmask3d_rt.export import engines as engine_builder
@@ -25,6 +29,7 @@ from xmask3d_rt.export.staging import STAGING_NAME
 from xmask3d_rt.export.weights import SyntheticWeights
 
 CONFIG = get_preset("tiny")
+SMALL = dataclasses.replace(CONFIG, name="small")
 # components of different weight files that are quick to export
 ONLY = ("mask_clip", "binary_head", "heads")
 SCRIPT = Path(build_script.__file__)
@@ -150,14 +155,124 @@ def test_damaged_file_is_rebuilt(engines):
 
 def test_damaged_manifest_starts_anew(engines):
     (engines / "manifest.json").write_text("{")
-    assert build(engines, only=("heads",)).outcomes == {"heads": "built"}
+    assert build(engines, only=("heads",), replace=True).outcomes == {"heads": "built"}
 
 
 def test_other_configuration_beside_the_old_rejected(engines):
     before = snapshot(engines)
-    with pytest.raises(EngineError, match="holds mask_clip, binary_head of tiny with synthetic"):
-        build(engines, config=dataclasses.replace(CONFIG, name="small"), only=("heads",))
+    with pytest.raises(
+        EngineError, match="holds mask_clip, binary_head of tiny with synthetic weights, asked"
+    ):
+        build(engines, config=SMALL, only=("heads",), replace=True)
     assert snapshot(engines) == before
+
+
+class FilesOf(SyntheticWeights):
+    """Synthetic weights that claim to come from files."""
+
+    def __init__(self, name):
+        self.source_ = WeightSource("files", (FileEntry(f"{name}.ckpt", 7, name * 32),))
+
+    @property
+    def source(self):
+        return self.source_
+
+
+WIDER = dataclasses.replace(
+    CONFIG, mask_head=dataclasses.replace(CONFIG.mask_head, queries=CONFIG.mask_head.queries + 1)
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "both"),
+    [
+        ({"config": SMALL}, "holds tiny with synthetic weights, asked for is small with synthetic"),
+        ({"config": WIDER}, "holds tiny with synthetic weights, asked for is tiny with synthetic"),
+        ({"weights": FilesOf("ab")}, "holds tiny with synthetic .* with ab.ckpt abababababab"),
+    ],
+)
+def test_other_model_or_weights_stop_the_build(engines, options, both):
+    before = snapshot(engines)
+    with pytest.raises(EngineError, match=rf"{both}.*; build into another .* with --replace$"):
+        build(engines, **options)
+    assert snapshot(engines) == before
+
+
+def test_replace_builds_over_another_model(engines):
+    result = build(engines, config=SMALL, only=("heads",), force=True, replace=True)
+    assert result.manifest.config.name == "small"
+
+
+@pytest.mark.parametrize("damage", ["{", "", '{"schema": 1}', None])
+def test_unknown_engines_stop_the_build(engines, damage):
+    """Nothing says what lies there, so nothing of it is replaced by default."""
+    path = engines / "manifest.json"
+    path.unlink() if damage is None else path.write_text(damage)
+    before = snapshot(engines)
+    with pytest.raises(EngineError, match=r"no manifest says of what model.* with --replace$"):
+        build(engines)
+    assert snapshot(engines) == before
+
+
+def test_a_damaged_byte_of_the_manifest_is_mended_by_its_own_hint(engines):
+    """The command it names builds the same model, and says nothing of --replace."""
+    path = engines / "manifest.json"
+    path.write_text(path.read_text().replace('"schema": 2', '"schema" 2'))
+    with pytest.raises(EngineError, match="cannot be read as JSON") as caught:
+        Manifest.load(engines)
+    hint = shlex.split(str(caught.value).split("`")[-2])[2:]
+    assert "--replace" not in hint
+    only = [word for name in ONLY for word in ("--only", name)]
+    choice = ["--backend", "onnxruntime", "--precision", "fp32", "--device", "cpu"]
+    done = CliRunner().invoke(app, [*hint, *choice, *only])
+    assert done.exit_code == 0, done.output
+    Manifest.load(engines)
+
+
+def test_hint_over_another_model_destroys_nothing(engines):
+    """`xmask3d build --out DIR` over a directory of weight files."""
+    path = engines / "manifest.json"
+    values = json.loads(path.read_text())
+    values["config"]["name"] = "b15n4"
+    values["weights"] = {"kind": "files", "files": [{"path": "b.pth", "size": 1, "sha256": "ab"}]}
+    path.write_text(json.dumps(values))
+    before = snapshot(engines)
+    done = CliRunner().invoke(app, ["--out", str(engines)])
+    assert done.exit_code == 2
+    message = "holds b15n4 with b.pth ab, asked for is tiny with synthetic weights"
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert snapshot(engines) == before
+
+
+def test_demo_over_another_model_destroys_nothing(engines, tmp_path):
+    """The demo builds where engines are damaged, but not over those of another model."""
+    path = engines / "manifest.json"
+    path.write_text(path.read_text().replace('"name": "tiny"', '"name": "b15n4"', 1)[:-9])
+    before = snapshot(engines)
+    options = ["--out", str(tmp_path / "demo"), "--engine-dir", str(engines), "--device", "cpu"]
+    done = CliRunner().invoke(cli_app, ["demo", *options])
+    assert done.exit_code == 2
+    assert "holds b15n4 with synthetic weights, asked for is tiny" in done.stderr
+    assert snapshot(engines) == before
+
+
+def test_renamed_weight_files_are_the_same(engines):
+    build(engines, FilesOf("ab"), replace=True)
+    renamed = FilesOf("ab")
+    entry = dataclasses.replace(renamed.source.files[0], path="other.ckpt")
+    renamed.source_ = WeightSource("files", (entry,))
+    assert set(build(engines, renamed).outcomes.values()) == {"unchanged"}
+
+
+def test_options_are_recorded_for_every_component(engines):
+    options = BuildOptions(max_batch=2, tf32=True)
+    outcomes = build(engines, options=options).outcomes
+    assert outcomes == {"mask_clip": "built", "binary_head": "unchanged", "heads": "unchanged"}
+    loaded = Manifest.load(engines)
+    assert {part.options for part in loaded.components.values()} == {options}
+    assert {part.device for part in loaded.components.values()} == {"cpu"}
+    assert loaded.get("mask_clip").signature.profile["B"].max == 2
 
 
 def test_mismatch_stops_the_build_and_leaves_the_old(engines, monkeypatch):
@@ -212,7 +327,7 @@ def test_interrupt_keeps_the_old_and_resumes(engines):
     }
     Manifest.load(engines)
     (engines / "manifest.json").unlink()
-    result = build(engines)
+    result = build(engines, replace=True)
     assert result.outcomes == {"mask_clip": "resumed", "binary_head": "resumed", "heads": "built"}
     assert not (engines / STAGING_NAME).exists()
     Manifest.load(engines).verify(full=True)
@@ -230,14 +345,13 @@ def test_stale_staging_is_not_used(engines, tmp_path):
     staged = engines / STAGING_NAME / "mask_clip" / "model.onnx"
     staged.write_bytes(b"half")
     (engines / "manifest.json").unlink()
-    outcomes = build(engines).outcomes
+    outcomes = build(engines, replace=True).outcomes
     assert outcomes == {"mask_clip": "built", "binary_head": "resumed", "heads": "built"}
 
 
 def test_second_build_into_the_same_directory_rejected(engines):
     (engines / STAGING_NAME).mkdir()
-    with (engines / STAGING_NAME / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(engines / STAGING_NAME / "lock"):
         with pytest.raises(EngineError, match=r"another build into .* is running"):
             build(engines)
         assert (engines / STAGING_NAME / "lock").exists()

@@ -1,8 +1,11 @@
 """Building from weight files gives the engines of the weights inside them."""
 
+import contextlib
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from tracing import list_hashed, trace
 from typer.testing import CliRunner
 
 from xmask3d_rt.config import get_preset
@@ -79,7 +82,9 @@ def test_another_file_rebuilds_its_components(weight_files, tmp_path):
     files = FileWeights(CONFIG, **weight_files)
     assert other.fingerprint(("clip",)) != files.fingerprint(("clip",))
     assert other.fingerprint(("sd", "xmask3d")) == files.fingerprint(("xmask3d", "sd"))
-    assert set(build_engines(out, CONFIG, other, only=ONLY).outcomes.values()) == {"unchanged"}
+    assert set(build_engines(out, CONFIG, other, only=ONLY, replace=True).outcomes.values()) == {
+        "unchanged"
+    }
 
 
 def test_command_with_files_keeps_converted_copies(weight_files, tmp_path):
@@ -100,3 +105,19 @@ def test_wrong_file_rejected(weight_files, tmp_path):
     assert done.exit_code == 2
     assert "expected an XMask3D checkpoint" in done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_all_code_that_reads_the_files_is_in_the_fingerprint(weight_files, monkeypatch):
+    state = XMask3D(CONFIG).state_dict()
+    opened = []
+
+    def read_some():
+        opened.append(FileWeights(CONFIG, **weight_files))
+        for name in list(state)[::50]:
+            with contextlib.suppress(CheckpointError):  # constants, which no file has
+                opened[0].read(name, tuple(state[name].shape))
+
+    ran = {module for module in trace(read_some) if ".model.checkpoints." in module}
+    assert {f"xmask3d_rt.model.checkpoints.{name}" for name in ("loading", "matching")} <= ran
+    hashed = list_hashed(monkeypatch, lambda: opened[0].fingerprint(("sd",)))
+    assert ran | {"xmask3d_rt.model.key_map"} <= hashed

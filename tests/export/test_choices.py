@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from xmask3d_rt.config import Precision, get_preset
+from xmask3d_rt.engines import Parity, openvino
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export import choices as choices_module
 from xmask3d_rt.export import engines as engine_builder
 from xmask3d_rt.export.choices import Choice, list_choices
 from xmask3d_rt.export.contracts import get_contract
 
+PARITY = Parity("module", {"unet2": 1e-5}, {"unet2": 1e-6})
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 UNET = get_contract("unet", get_preset("tiny"))
 MASK_HEAD = get_contract("mask_head", get_preset("tiny"))
@@ -33,12 +35,12 @@ def names(choices):
     ],
 )
 def test_auto_on_a_cpu(monkeypatch, bf16, expected):
-    monkeypatch.setattr(choices_module, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(openvino, "has_bf16", lambda: bf16)
     assert names(list_choices(UNET, "auto", "auto", CPU)) == expected
 
 
 def test_thresholds_stay_in_fp32(monkeypatch):
-    monkeypatch.setattr(choices_module, "has_bf16", lambda: True)
+    monkeypatch.setattr(openvino, "has_bf16", lambda: True)
     for precision in ("auto", "bf16"):
         found = list_choices(MASK_HEAD, "openvino", precision, CPU)
         assert names(found) == [("openvino", "fp32")]
@@ -47,7 +49,7 @@ def test_thresholds_stay_in_fp32(monkeypatch):
 
 @pytest.mark.parametrize(("name", "why"), [("vae_encoder", "latent"), ("mask_clip", "fused head")])
 def test_bf16_is_too_coarse_for_some(monkeypatch, name, why):
-    monkeypatch.setattr(choices_module, "has_bf16", lambda: True)
+    monkeypatch.setattr(openvino, "has_bf16", lambda: True)
     contract = get_contract(name, get_preset("tiny"))
     for precision in ("auto", "bf16"):
         found = list_choices(contract, "openvino", precision, CPU)
@@ -72,7 +74,10 @@ def test_nothing_fits_rejected():
 
 
 def test_auto_on_a_gpu(monkeypatch):
-    able = [dataclasses.replace(b, check=lambda device: None) for b in choices_module.BACKENDS]
+    able = {
+        name: dataclasses.replace(backend, check=lambda device: None)
+        for name, backend in choices_module.BACKENDS.items()
+    }
     monkeypatch.setattr(choices_module, "BACKENDS", able)
     pairs = [
         ("tensorrt", "fp16"),
@@ -109,7 +114,7 @@ def test_next_choice_after_a_mismatch(monkeypatch, tmp_path):
         tried.append(component.backend)
         if component.backend == "openvino":
             raise ExportMismatch("unet: off by 1e-1")
-        return "parity"
+        return PARITY
 
     monkeypatch.setattr(engine_builder, "check_engine", check)
     component = engine_builder.Component("unet", "", Precision.FP32, (), None, "", None)
@@ -121,7 +126,7 @@ def test_next_choice_after_a_mismatch(monkeypatch, tmp_path):
         UNET, component, tmp_path, [], choices, CPU, report=lambda step: None
     )
     assert tried == ["openvino", "onnxruntime"]
-    assert (found.backend, found.precision, found.parity) == ("onnxruntime", "fp32", "parity")
+    assert (found.backend, found.precision, found.parity) == ("onnxruntime", "fp32", PARITY)
     assert found.reason == "reference; openvino bf16 rejected: unet: off by 1e-1"
     with pytest.raises(ExportMismatch, match="off by 1e-1"):
         engine_builder.check_choices(

@@ -9,13 +9,13 @@ import torch
 
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines import Manifest, open_engine
-from xmask3d_rt.engines.stamp import read_stamp
+from xmask3d_rt.engines.backends import BACKENDS
+from xmask3d_rt.engines.stamp import BuildStamp, read_stamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.build import build_engines, pick_build_device
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.compiled import (
     BuildOptions,
-    artifact_name,
     compile_choice,
     list_artifacts,
     open_typed,
@@ -180,19 +180,24 @@ def test_batch_contract():
 
 
 def test_artifacts(tmp_path):
-    names = ("model.onnx", "model.fp16.onnx", "model.fp16.onnx.data", "model.engine.json")
-    for name in (*names, artifact_name("tensorrt", Precision.FP16), "model.pt2"):
+    names = ("model.onnx", "model.fp16.onnx", "model.fp16.onnx.data", "model.engine", "model.pt2")
+    for name in names:
         (tmp_path / name).write_text(name)
 
-    def listed(backend, precision, weights=False):
-        return [p.name for p in list_artifacts(tmp_path, backend, precision, weights)]
+    def listed(backend, precision):
+        artifact = BACKENDS[backend].artifact(precision)
+        return [p.name for p in list_artifacts(tmp_path / artifact)]
 
     assert listed("onnxruntime", Precision.FP32) == ["model.onnx"]
     assert listed("onnxruntime", Precision.FP16) == ["model.fp16.onnx", "model.fp16.onnx.data"]
     assert listed("openvino", Precision.BF16) == ["model.onnx"]
+    stamp = BuildStamp("unet", "tensorrt", "11.0", "sm_89", Precision.FP16)
+    stamp.save(tmp_path / "model.engine")
     engine = ["model.engine", "model.engine.json"]
     assert listed("tensorrt", Precision.FP16) == engine
-    stripped = [*engine, "model.fp16.onnx", "model.fp16.onnx.data"]
-    assert listed("tensorrt", Precision.FP16, weights=True) == stripped
-    remove_others(tmp_path, list_artifacts(tmp_path, "inductor", Precision.FP32, False))
+    stripped = dataclasses.replace(stamp, weights="model.fp16.onnx")
+    stripped.save(tmp_path / "model.engine")
+    graph = ["model.fp16.onnx", "model.fp16.onnx.data"]
+    assert listed("tensorrt", Precision.FP16) == [*engine, *graph]
+    remove_others(tmp_path, list_artifacts(tmp_path / "model.pt2"))
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]

@@ -363,3 +363,16 @@ def test_scene_of_another_cloud_rejected(scene_run):
     golden["scene_label_fused"] = golden["scene_label_fused"][:-1]
     with pytest.raises(ValueError, match="different clouds"):
         compare_scene(golden, *scene_run, FP32)
+
+
+@pytest.mark.parametrize("side", ["run", "reference"])
+@pytest.mark.parametrize("stage", [*STAGES, "mask scores"])
+def test_numbers_that_are_none_fail(run, golden, stage, side):
+    """NaN is on no side of a limit, whichever of the two has it."""
+    names = {"mask scores": "mask_score"}
+    name = names.get(stage, stage)
+    if side == "run":
+        run[name] = run[name] * np.float32("nan")
+    else:
+        golden |= record_case(run | {name: run[name] * np.nan})
+    assert stage in failing(compare(run, golden))

@@ -51,3 +51,18 @@ def test_an_inexact_sparse_net_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(plain._SPARSE_TOLERANCE, Precision.FP16, 1e-6)
     with pytest.raises(ExportMismatch, match=r"point_encoder: .* allowed is 1e-06"):
         build(tmp_path, Precision.FP16)
+
+
+class Broken(SyntheticWeights):
+    """The synthetic weights with one that is no number."""
+
+    def read(self, name, shape):
+        tensor = super().read(name, shape)
+        return tensor * torch.nan if name == "pc_decoder.encoder.final.kernel" else tensor
+
+
+def test_a_sparse_net_of_no_numbers_is_refused(tmp_path):
+    """The bottleneck is right, the output NaN: the largest of both errors is not NaN for `max`."""
+    path = tmp_path / "point_encoder.safetensors"
+    with pytest.raises(ExportMismatch, match=r"point_encoder: output of the folded net .* by nan"):
+        build_plain("point_encoder", get_preset("tiny"), Broken(), path, "-", lambda _: None)

@@ -96,7 +96,7 @@ def test_half_precision_may_differ_more():
     ("flaw", "message"),
     [
         (lambda y: y * 1.01, r"output y of fake fp32 differs .* 1.00e-02 .* allowed is 1e-05"),
-        (lambda y: y * torch.nan, "is not finite"),
+        (lambda y: y * torch.nan, "what the engine gives is not finite"),
     ],
 )
 def test_other_values_rejected(flaw, message):
@@ -137,3 +137,14 @@ def test_inputs_look_like_real_ones():
     assert token_ids.eq(49407).sum(1).eq(1).all()
     again = make_inputs(get_contract("text_encoder", config), {"T": 5})
     assert torch.equal(token_ids, again[0])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("engine_too", [False, True])
+def test_reference_that_is_not_finite_rejected(value, engine_too):
+    """`error > allowed` is false for NaN: such a component must not pass."""
+    inputs = make_inputs(CONTRACT)
+    expected = {"y": inputs[0].sum(-1) * value}
+    engine = FakeEngine((lambda y: y * value) if engine_too else (lambda y: y))
+    with pytest.raises(ExportMismatch, match=r"what the torch module gives is not finite"):
+        check_values(CONTRACT, engine, inputs, expected, Precision.FP32)

@@ -69,7 +69,7 @@ def test_a_cluster_without_room_is_named(ray_session, tmp_path):
 def test_ray_must_be_installed(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(ValueError, match=r"--ray needs Ray .*xmask3d_rt\[ray\]"),
+        pytest.raises(ValueError, match=r"--ray needs Ray .*pip install ray"),
         open_slots(Opener(str(tmp_path)), 1, "local", Resources()),
     ):
         raise AssertionError("no Ray, no slots")

@@ -239,6 +239,6 @@ def shade(boxes: BoxArrays, lamp: Lamp, points: np.ndarray, box: np.ndarray) -> 
     lambert = np.maximum((normal * to_lamp).sum(axis=1) / np.maximum(distance, 1e-6), 0)
     ambient = 0.5 + 0.06 * normal[:, 2] + 0.05 * normal[:, 0]  # sides differ a little
     direct = lambert * _lit_fraction(lamp, points) / (1 + (distance / 4.5) ** 2)
-    albedo = paint(boxes, local, axis, box)
+    albedo = paint(boxes.color[box], boxes.texture[box], half, local, axis, box)
     rgb = albedo * (ambient + 0.62 * direct)[:, None]
     return (255 * rgb.clip(0, 1) ** (1 / 1.15)).round().astype(np.uint8)

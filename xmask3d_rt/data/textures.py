@@ -1,11 +1,6 @@
 """Procedural textures of generated rooms: albedo at a point of a box, from its position alone."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from xmask3d_rt.data.boxes import BoxArrays
 
 TEXTURES = (
     "plain",
@@ -44,25 +39,33 @@ def value_noise(u: np.ndarray, v: np.ndarray, seed: np.ndarray | int = 0) -> np.
     return low * (1 - t) + high * t
 
 
-def paint(boxes: "BoxArrays", local: np.ndarray, axis: np.ndarray, box: np.ndarray) -> np.ndarray:
+def paint(
+    color: np.ndarray,
+    texture: np.ndarray,
+    half: np.ndarray,
+    local: np.ndarray,
+    axis: np.ndarray,
+    box: np.ndarray,
+) -> np.ndarray:
     """Albedo [P, 3] in [0, 1] at points of box faces.
 
     Args:
-        boxes: the scene.
+        color: of the box of each point [P, 3] in [0, 1].
+        texture: of the box of each point [P], an index into `TEXTURES`.
+        half: half sizes of the box of each point [P, 3], metres.
         local: points in the frame of their box [P, 3], metres.
         axis: the axis each point's face is perpendicular to [P].
-        box: the box of each point [P].
+        box: the box of each point [P]; boxes alike in all else still look different.
     """
-    half = boxes.half[box]
     first = np.where(axis == 0, 1, 0)  # the face's horizontal axis
     second = np.where(axis == 2, 1, 2)
     rows = np.arange(len(local))
     u = local[rows, first] + half[rows, first]  # metres from a corner of the face
     v = local[rows, second] + half[rows, second]
     width, height = 2 * half[rows, first], 2 * half[rows, second]
-    albedo = boxes.color[box].copy()
+    albedo = color.copy()
     for index, name in enumerate(TEXTURES):
-        chosen = boxes.texture[box] == index
+        chosen = texture == index
         if chosen.any():
             draw = _PAINTERS[name]
             albedo[chosen] = draw(

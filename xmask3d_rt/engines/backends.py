@@ -4,12 +4,34 @@ from pathlib import Path
 
 import torch
 
+from xmask3d_rt.engines import inductor, onnxruntime, openvino, tensorrt
+from xmask3d_rt.engines.backend import Backend, EngineFile
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.manifest import Component, Manifest
 from xmask3d_rt.errors import EngineError
 
-BACKENDS = ("onnxruntime", "openvino", "tensorrt", "inductor")
-CPU_BACKENDS = ("openvino",)
+# In order of preference: of those that work here, `auto` takes the first that passes the value
+# check.
+BACKENDS: dict[str, Backend] = {
+    module.BACKEND.name: module.BACKEND
+    for module in (
+        tensorrt,
+        openvino,
+        inductor,
+        onnxruntime,
+    )
+}
+
+
+def get_backend(name: str) -> Backend:
+    """The record of a backend.
+
+    Raises:
+        EngineError: this version has none of that name.
+    """
+    if name not in BACKENDS:
+        raise EngineError(f"unknown backend {name!r}; this version has {', '.join(BACKENDS)}")
+    return BACKENDS[name]
 
 
 def pick_device(
@@ -26,7 +48,8 @@ def pick_device(
     """
     if device == "auto":
         needs_cpu = manifest is not None and any(
-            component.backend in CPU_BACKENDS for component in manifest.components.values()
+            component.backend in BACKENDS and "cuda" not in BACKENDS[component.backend].devices
+            for component in manifest.components.values()
         )
         usable = torch.cuda.is_available() and not needs_cpu
         return torch.device("cuda", 0) if usable else torch.device("cpu")
@@ -82,29 +105,10 @@ def open_file(
     """Load a component from a given file; see `open_engine`."""
     if component.signature is None:
         raise EngineError(f"{component.name} has no signature, it is not an engine")
-    if component.backend == "onnxruntime":
-        from xmask3d_rt.engines.onnxruntime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(component.name, path, component.signature, device, threads)
-    if component.backend == "openvino":
-        from xmask3d_rt.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(
-            component.name, path, component.signature, device, component.precision, threads
+    if component.backend not in BACKENDS:
+        raise EngineError(
+            f"{component.name} was built for backend {component.backend!r}; this version has "
+            f"{', '.join(BACKENDS)}; rebuild with one of them"
         )
-    if component.backend == "tensorrt":
-        from xmask3d_rt.engines.tensorrt import TensorRtEngine
-
-        return TensorRtEngine(
-            component.name, path, component.signature, device, component.precision, cache_dir
-        )
-    if component.backend == "inductor":
-        from xmask3d_rt.engines.inductor import InductorEngine
-
-        return InductorEngine(
-            component.name, path, component.signature, device, component.precision
-        )
-    raise EngineError(
-        f"{component.name} was built for backend {component.backend!r}; this version has "
-        f"{', '.join(BACKENDS)}; rebuild with one of them"
-    )
+    file = EngineFile(component.name, path, component.signature, component.precision, cache_dir)
+    return BACKENDS[component.backend].open(file, device, threads)

@@ -8,18 +8,20 @@ several threads.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
+from pydantic import PlainValidator
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.records import Count, Line, record, show
 
 Array = np.ndarray | torch.Tensor
 Axis = int | str
+BATCH_AXIS = "B"  # images of a call
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -31,6 +33,15 @@ DTYPES: dict[str, torch.dtype] = {
     "bool": torch.bool,
 }
 
+
+def _check_axis(axis: object) -> object:
+    if not (isinstance(axis, str) and axis.isidentifier()) and not (
+        type(axis) is int and axis >= 1
+    ):
+        raise ValueError(f"an axis is a name or a size of at least 1, got {show(axis)}")
+    return axis
+
+
 PRECISION_DTYPES = {
     Precision.FP32: torch.float32,
     Precision.FP16: torch.float16,
@@ -38,18 +49,19 @@ PRECISION_DTYPES = {
 }
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class TensorSpec:
     """Name, dtype and shape of one input or output; a string in `shape` is a symbolic axis."""
 
-    name: str
+    name: Line
     dtype: str
-    shape: tuple[Axis, ...]
+    shape: tuple[Annotated[Axis, PlainValidator(_check_axis)], ...]
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            raise EngineError(
-                f"tensor {self.name!r}: unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}"
+            raise ValueError(
+                f"tensor {self.name!r}: unknown dtype {show(self.dtype)}; known: "
+                f"{', '.join(DTYPES)}"
             )
 
     @property
@@ -62,23 +74,23 @@ class TensorSpec:
         return f"{self.name} [{axes}] {self.dtype}"
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class AxisRange:
     """The sizes a symbolic axis may take; `opt` is the one an engine is tuned for."""
 
-    min: int
-    opt: int
-    max: int
+    min: Count
+    opt: Count
+    max: Count
 
     def __post_init__(self) -> None:
         if not 1 <= self.min <= self.opt <= self.max:
-            raise EngineError(f"axis range needs 1 <= min <= opt <= max, got {self}")
+            raise ValueError(f"axis range needs 1 <= min <= opt <= max, got {self}")
 
     def __str__(self) -> str:
         return f"min {self.min}, opt {self.opt}, max {self.max}"
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class Signature:
     """What a component takes and gives: inputs, outputs, and the profile of symbolic axes."""
 
@@ -87,14 +99,18 @@ class Signature:
     profile: Mapping[str, AxisRange]
 
     def __post_init__(self) -> None:
+        for specs in (self.inputs, self.outputs):
+            names = [spec.name for spec in specs]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two tensors have the same name among {', '.join(names)}")
         named = {axis for spec in self.inputs for axis in spec.shape if isinstance(axis, str)}
         for spec in self.outputs:
             unbound = sorted({a for a in spec.shape if isinstance(a, str)} - named)
             if unbound:
-                raise EngineError(f"output {spec}: axis {unbound[0]} appears in no input")
+                raise ValueError(f"output {spec}: axis {unbound[0]} appears in no input")
         missing = sorted(named - set(self.profile))
         if missing:
-            raise EngineError(f"axis {missing[0]} has no range in the profile")
+            raise ValueError(f"axis {missing[0]} has no range in the profile")
 
     @property
     def is_static(self) -> bool:
@@ -301,7 +317,15 @@ class Engine(ABC):
             # torch refuses negative strides and warns about read-only memory
             array = np.require(array, requirements=("C", "W"))
             array = torch.from_numpy(array)
-        return array.detach().to(self.device, non_blocking=True).contiguous()
+        return array.detach().to(self.device, non_blocking=self._is_ordered(array)).contiguous()
+
+    def _is_ordered(self, array: torch.Tensor) -> bool:
+        """Whether a copy here may go on behind the call: nobody can see it half-done.
+
+        A copy to the host is read by the CPU, which waits for no stream; one from pinned memory
+        reads what the caller may overwrite as soon as the call is over.
+        """
+        return self.device.type == "cuda" and (array.is_cuda or not array.is_pinned())
 
     @abstractmethod
     def _run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:

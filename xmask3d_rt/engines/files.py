@@ -7,30 +7,35 @@ them changed. Any write to a file changes its times.
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_core import from_json
 
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.files import atomic_write, hash_file
+from xmask3d_rt.records import FileSize, Line, record
 
 logger = logging.getLogger(__name__)
 
 STAMP_NAME = ".verified.json"
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class FileEntry:
     """A file as a manifest records it; `path` is relative to the engine directory."""
 
-    path: str
-    size: int
-    sha256: str
+    path: Line
+    size: FileSize
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]*$")]
 
     def __post_init__(self) -> None:
         path = Path(self.path)
-        if not path.parts or path.is_absolute() or ".." in path.parts:
-            raise EngineError(f"manifest names a file outside its directory: {self.path!r}")
+        outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(self.path).anchor
+        if not path.parts or outside:
+            raise ValueError(f"names a file outside its directory: {self.path!r}")
 
 
 def describe_file(path: Path, name: str | None = None) -> FileEntry:
@@ -45,25 +50,35 @@ def write_atomically(path: Path, text: str) -> Path:
     return path
 
 
-def verify_files(root: Path, entries: Sequence[FileEntry], full: bool = False) -> None:
+def verify_files(
+    root: Path,
+    entries: Sequence[FileEntry],
+    full: bool = False,
+    describe_fix: Callable[[FileEntry], str] | None = None,
+) -> None:
     """Check presence, size and hash of files.
 
     Args:
         root: directory the entries are relative to.
         entries: what the manifest records.
         full: hash every file, also those found right before and untouched since.
+        describe_fix: what to do about a file, for the message.
 
     Raises:
         EngineError: the first file that is missing, of another size, or changed.
     """
-    fix = f"rebuild with `xmask3d build --out {root}`"
+
+    def fail(entry: FileEntry, problem: str) -> EngineError:
+        fix = f"; {describe_fix(entry)}" if describe_fix is not None else ""
+        return EngineError(f"{root / entry.path} {problem}{fix}")
+
     for entry in entries:
         path = root / entry.path
         if not path.is_file():
-            raise EngineError(f"{path} is missing; {fix}")
+            raise fail(entry, "is missing")
         size = path.stat().st_size
         if size != entry.size:
-            raise EngineError(f"{path} has {size} bytes, expected {entry.size}; {fix}")
+            raise fail(entry, f"has {size} bytes, expected {entry.size}")
     stamps = _read_stamps(root)
     fresh = dict(stamps)
     for entry in entries:
@@ -72,9 +87,9 @@ def verify_files(root: Path, entries: Sequence[FileEntry], full: bool = False) -
         if full or stamps.get(entry.path) != stamp:
             found = hash_file(path)
             if found != entry.sha256:
-                raise EngineError(
-                    f"{path} is corrupt: its SHA-256 is {found[:12]}…, expected "
-                    f"{entry.sha256[:12]}…; {fix}"
+                raise fail(
+                    entry,
+                    f"is corrupt: its SHA-256 is {found[:12]}…, expected {entry.sha256[:12]}…",
                 )
         fresh[entry.path] = stamp
     if fresh != stamps:
@@ -94,7 +109,7 @@ def _stamp(path: Path, entry: FileEntry) -> list[int | str]:
 
 def _read_stamps(root: Path) -> dict[str, list[int | str]]:
     try:
-        values = json.loads((root / STAMP_NAME).read_text())
+        values = from_json((root / STAMP_NAME).read_bytes())
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

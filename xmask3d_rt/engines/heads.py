@@ -7,10 +7,10 @@ costs far less than the engines around it, so plain torch on the device of the i
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
+from xmask3d_rt.engines.tensor_files import read_tensors
 from xmask3d_rt.errors import EngineError
 
 _MASK_EMBED = "sem_seg_head.predictor.post_mask_embed"
@@ -56,8 +56,8 @@ class Heads:
         missing = [name for name in HEAD_TENSORS if name not in tensors]
         if missing:
             raise EngineError(
-                f"heads: {len(missing)} tensors missing, first {missing[0]!r}; "
-                "rebuild with python export/build_engines.py --only heads --force"
+                f"heads: {len(missing)} tensors missing, first {missing[0]!r}; give all of "
+                "HEAD_TENSORS"
             )
         self._w = {name: tensors[name].float().to(device) for name in HEAD_TENSORS}
         self.logit_scale = float(
@@ -69,14 +69,9 @@ class Heads:
         """Read `heads.safetensors`.
 
         Raises:
-            EngineError: the file is missing or is not a safetensors file.
+            EngineError: the file is missing, unreadable or incomplete.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise EngineError(f"heads: cannot read {path}: {error}; rebuild the engines") from error
-        return cls(tensors, device)
+        return cls(read_tensors(path, HEAD_TENSORS), device)
 
     @property
     def fuser_weight(self) -> Tensor:

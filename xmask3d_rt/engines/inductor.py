@@ -5,19 +5,28 @@ A package holds compiled kernels and weights and needs nothing but the torch it 
 Source: PyTorch documentation, "torch.export-based ahead-of-time compilation for C++ runtimes".
 """
 
+import re
 import threading
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
+from xmask3d_rt.engines.openvino import pick_half
 from xmask3d_rt.engines.stamp import read_stamp
 from xmask3d_rt.errors import EngineError
 
 LIBRARY = "torch"
+# Flags of instruction sets among those of the kernel: x86, then Arm.
+_INSTRUCTIONS = re.compile(
+    r"s?sse|avx|amx|fma|f16c|bmi|abm|lzcnt|movbe|popcnt|aes|v?pclmul|vaes|gfni|sha|adx|rdrand|rdseed"
+    r"|clflushopt|clwb|xsave|serialize|asimd|sve|sme|fp|bf16|i8mm|crc32|atomics|jscvt|fcma|lrcpc"
+)
 
 
 class InductorEngine(Engine):
@@ -50,6 +59,7 @@ class InductorEngine(Engine):
         self._precision = precision
         stamp = read_stamp(path)
         stamp.check(path, LIBRARY, torch.__version__, describe_target(device), precision)
+        stamp.check_instructions(path, list_instructions(device))
         # The package's own handling of threads asks events whether they are over, which no
         # capture allows. On a GPU a call only queues work, so a lock does as well.
         on_gpu = device.type == "cuda"
@@ -100,6 +110,72 @@ def describe_target(device: torch.device) -> str:
         major, minor = torch.cuda.get_device_capability(device)
         return f"sm_{major}{minor}"
     return f"cpu {torch.backends.cpu.get_cpu_capability().lower()}"
+
+
+def check_compiler() -> str:
+    """The C++ compiler that torch will call.
+
+    Raises:
+        EngineError: there is none.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return str(get_cpp_compiler())
+    except RuntimeError as error:
+        raise EngineError(
+            "backend inductor needs a C++ compiler and found none; install g++ (apt install "
+            "g++), or name one in the environment variable CXX"
+        ) from error
+
+
+def _check(device: torch.device) -> None:
+    check_compiler()
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise EngineError("backend inductor compiles for a GPU only where there is one")
+
+
+def _open(file: EngineFile, device: torch.device, threads: int | None) -> InductorEngine:
+    return InductorEngine(file.component, file.path, file.signature, device, file.precision)
+
+
+BACKEND = Backend(
+    name="inductor",
+    title="inductor compiles for a GPU without TensorRT",
+    precisions=(Precision.FP32, Precision.FP16, Precision.BF16),
+    devices=("cpu", "cuda"),
+    auto_devices=("cuda",),  # on a CPU as fast as openvino, after minutes in place of seconds
+    libraries=(("torch",),),
+    check=_check,
+    open=_open,
+    half=lambda device: Precision.FP16 if device.type == "cuda" else pick_half(device),
+    built_from=BuiltFrom.MODULE,
+    artifact=lambda precision: "model.pt2",
+    compiler="xmask3d_rt.export.inductor_build:compile_component",
+    settings="xmask3d_rt.export.inductor_build:describe_settings",
+    sources=("xmask3d_rt.export.inductor_build",),
+)
+
+
+@cache
+def _read_cpu_flags() -> tuple[str, ...]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ()
+    listed = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
+    return tuple(sorted(next(listed, "").split()))
+
+
+def list_instructions(device: torch.device) -> tuple[str, ...]:
+    """Instructions of the CPU that torch's compiler may use; none for a GPU.
+
+    It compiles for the processor at hand, so code built where there are more ends with an
+    illegal instruction where there are fewer, whatever vector width both have.
+    """
+    if device.type != "cpu":
+        return ()
+    return tuple(flag for flag in _read_cpu_flags() if _INSTRUCTIONS.match(flag))
 
 
 def _first_line(error: Exception) -> str:

@@ -5,31 +5,49 @@ checks schema, presence and size of every file, and its SHA-256 unless the file 
 since the last time it was hashed (see `verify_files`).
 """
 
+import contextlib
 import dataclasses
 import json
-from dataclasses import dataclass, field
+import re
+from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from xmask3d_rt.config import ClassSplit, ModelConfig, Precision
-from xmask3d_rt.engines.base import AxisRange, Signature, TensorSpec
+from pydantic import Field
+from pydantic_core import from_json
+
+from xmask3d_rt.config import PRESETS, ClassSplit, ModelConfig, Precision, get_preset
+from xmask3d_rt.engines.base import BATCH_AXIS, Signature
+from xmask3d_rt.engines.build_command import format_command, list_arguments
 from xmask3d_rt.engines.files import FileEntry, verify_files, write_atomically
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.records import Count, Line, read_values, record, show, to_values
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: `options` and `device` of each component
+Errors = dict[Line, Annotated[float, Field(ge=0)]]
+_PRESET = re.compile(r'"config":\s*\{\s*"name":\s*"(\w+)"')
+_KIND = re.compile(r'"kind":\s*"(synthetic|files)"')
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class Parity:
     """How an exported component was checked against the PyTorch module.
 
     `errors` is the relative L2 error of each output, `tolerances` the largest ones allowed.
     """
 
-    reference: str
-    tolerances: dict[str, float]
-    errors: dict[str, float]
+    reference: Line
+    tolerances: Errors
+    errors: Errors
+
+    def __post_init__(self) -> None:
+        different = sorted(set(self.tolerances) ^ set(self.errors))
+        if different or not self.errors:
+            which = show(different[0]) if different else "any output"
+            raise ValueError(f"errors and tolerances must be of the same outputs; not of {which}")
 
     @property
     def tolerance(self) -> float:
@@ -37,7 +55,7 @@ class Parity:
         return max(self.tolerances.values(), default=0.0)
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class Component:
     """One part of the model as exported.
 
@@ -51,45 +69,37 @@ class Component:
         parity: the check after export.
         opset: ONNX opset, where there is one.
         reason: why this backend and precision were chosen.
+        options: what else the build was asked for.
+        device: kind of device it was built for; None where that is not known.
     """
 
-    name: str
-    backend: str
+    name: Line
+    backend: Line
     precision: Precision
     files: tuple[FileEntry, ...]
     signature: Signature | None
-    fingerprint: str
+    fingerprint: Line
     parity: Parity | None
-    opset: int | None = None
+    opset: Count | None = None
     reason: str = ""
+    options: BuildOptions = field(default_factory=BuildOptions)
+    device: Line | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in the manifest."""
-        return dataclasses.asdict(self)
+        return to_values(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Component":
         """Rebuild a component from `to_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: missing or unknown values.
-            EngineError: values outside their range.
+            ValueError: missing, unknown or wrong values.
         """
-        parity = values["parity"]
-        return cls(
-            name=values["name"],
-            backend=values["backend"],
-            precision=Precision(values["precision"]),
-            files=_read_files(values["files"]),
-            signature=_read_signature(values["signature"]),
-            fingerprint=values["fingerprint"],
-            parity=None if parity is None else Parity(**parity),
-            opset=values["opset"],
-            reason=values["reason"],
-        )
+        return read_values(cls, values)
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class WeightSource:
     """Where the weights came from: `synthetic`, or `files` with a hash of each."""
 
@@ -98,10 +108,10 @@ class WeightSource:
 
     def __post_init__(self) -> None:
         if self.kind not in ("synthetic", "files"):
-            raise EngineError(f"weights kind must be synthetic or files, got {self.kind!r}")
+            raise ValueError(f"kind must be synthetic or files, got {show(self.kind)}")
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class Manifest:
     """Contents of an engine directory.
 
@@ -115,9 +125,16 @@ class Manifest:
 
     config: ModelConfig
     weights: WeightSource
-    versions: dict[str, str]
-    components: dict[str, Component]
+    versions: dict[Line, Line]
+    components: dict[Line, Component]
     root: Path = field(default=Path(), compare=False)
+
+    def __post_init__(self) -> None:
+        for name, component in self.components.items():
+            if component.name != name:
+                raise ValueError(f"components.{name}: its name is {component.name!r}")
+            if not component.files:
+                raise ValueError(f"components.{name}.files: a component has at least one file")
 
     @property
     def split(self) -> ClassSplit:
@@ -133,8 +150,7 @@ class Manifest:
         if name not in self.components:
             raise EngineError(
                 f"{self.root} holds no component {name!r} (it has "
-                f"{', '.join(sorted(self.components)) or 'none'}); run "
-                f"`xmask3d build --preset {self.config.name} --out {self.root}`"
+                f"{', '.join(sorted(self.components)) or 'none'}); {describe_fix(self, name)}"
             )
         return self.components[name]
 
@@ -155,18 +171,24 @@ class Manifest:
         Raises:
             EngineError: a missing, truncated or changed file.
         """
-        verify_files(self.root, self.list_files(), full=full)
+        owners = {e.path: name for name, c in self.components.items() for e in c.files}
+        verify_files(
+            self.root,
+            self.list_files(),
+            full=full,
+            describe_fix=lambda entry: describe_fix(self, owners[entry.path]),
+        )
 
     def to_json(self) -> str:
         """The manifest as indented JSON."""
         values = {
             "schema": SCHEMA_VERSION,
-            "config": self.config.to_dict(),
+            "config": to_values(self.config),
             "class_split": {
                 "base": self.split.base_names,
                 "novel": [self.split.names[i] for i in self.split.novel],
             },
-            "weights": dataclasses.asdict(self.weights),
+            "weights": to_values(self.weights),
             "versions": self.versions,
             "components": {name: c.to_dict() for name, c in self.components.items()},
         }
@@ -189,64 +211,126 @@ class Manifest:
                 or changed file.
         """
         root = Path(root)
-        values = _read_json(root)
-        schema = values.get("schema")
-        if not isinstance(schema, int) or schema > SCHEMA_VERSION:
-            raise EngineError(
-                f"{root / MANIFEST_NAME} has schema {schema}, this version reads up to "
-                f"{SCHEMA_VERSION}; update xmask3d_rt or rebuild with `xmask3d build --out {root}`"
-            )
+        path = root / MANIFEST_NAME
         try:
-            manifest = cls(
-                config=ModelConfig.from_dict(values["config"]),
-                weights=_read_weights(values["weights"]),
-                versions=values["versions"],
-                components={k: Component.from_dict(v) for k, v in values["components"].items()},
-                root=root,
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            manifest = _parse(path.read_bytes(), root)
+        except FileNotFoundError as error:
             raise EngineError(
-                f"{root / MANIFEST_NAME} is damaged ({type(error).__name__}: {error}); "
-                f"rebuild with `xmask3d build --out {root}`"
+                f"{root} has no {MANIFEST_NAME}; build engines into it with "
+                f"{_suggest_first_build(root)}"
             ) from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise EngineError(f"{path}: {reason}; {describe_rebuild(root)}") from error
         if verify:
             manifest.verify()
         return manifest
 
 
-def _read_json(root: Path) -> dict[str, Any]:
-    path = root / MANIFEST_NAME
+def _parse(content: bytes, root: Path) -> Manifest:
     try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise EngineError(
-            f"{root} has no {MANIFEST_NAME}; build engines into it with "
-            f"`xmask3d build --out {root}`"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} cannot be read ({error}); rebuild the directory") from error
+        values = from_json(content)
+    except ValueError as error:
+        raise ValueError(f"cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
-        raise EngineError(f"{path} is not a manifest; rebuild the directory")
-    return values
+        raise ValueError("is not a manifest")
+    schema = values.pop("schema", None)
+    if type(schema) is not int or not 1 <= schema <= SCHEMA_VERSION:
+        raise ValueError(
+            f"has schema {show(schema)}, this version reads up to {SCHEMA_VERSION} (an update of "
+            f"xmask3d_rt may read it)"
+        )
+    values.pop("class_split", None)  # for readers of the JSON; it follows from the configuration
+    try:
+        manifest = read_values(Manifest, values | {"root": str(root)})
+    except ValueError as error:
+        raise ValueError(f"{error}; the manifest is damaged") from error
+    if schema > 1:
+        return manifest
+    parts = {name: _recover_options(part) for name, part in manifest.components.items()}
+    return dataclasses.replace(manifest, components=parts)
 
 
-def _read_files(values: list[dict[str, Any]]) -> tuple[FileEntry, ...]:
-    return tuple(FileEntry(**entry) for entry in values)
-
-
-def _read_weights(values: dict[str, Any]) -> WeightSource:
-    return WeightSource(kind=values["kind"], files=_read_files(values["files"]))
-
-
-def _read_specs(values: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(v["name"], v["dtype"], tuple(v["shape"])) for v in values)
-
-
-def _read_signature(values: dict[str, Any] | None) -> Signature | None:
-    if values is None:
-        return None
-    return Signature(
-        inputs=_read_specs(values["inputs"]),
-        outputs=_read_specs(values["outputs"]),
-        profile={axis: AxisRange(**bounds) for axis, bounds in values["profile"].items()},
+def _recover_options(component: Component) -> Component:
+    """A component of a manifest of schema 1 with the build options that its parts show."""
+    profile = {} if component.signature is None else component.signature.profile
+    options = BuildOptions(
+        max_batch=profile[BATCH_AXIS].max if BATCH_AXIS in profile else 1,
+        strip_weights=component.backend == "tensorrt"
+        and any(entry.path.endswith(".onnx") for entry in component.files),
     )
+    return dataclasses.replace(component, options=options)
+
+
+def describe_fix(manifest: Manifest, name: str | None = None, here: bool = False) -> str:
+    """How to build a component, or all of a directory; arguments as of `list_arguments`."""
+    try:
+        return f"rebuild it with {format_command(list_arguments(manifest, name, here=here))}"
+    except EngineError as error:
+        return str(error)
+
+
+def describe_rebuild(
+    root: Path, name: str | None = None, here: bool = False, known: Sequence[str] = ()
+) -> str:
+    """How to build what lies in a directory again, even where its manifest is damaged.
+
+    Args:
+        root: the directory.
+        name: of a component; None means all of them.
+        here: for the machine at hand, not as it was built.
+        known: arguments to name where there is no manifest to take them from.
+    """
+    found = salvage(root)
+    if found is not None:
+        return describe_fix(found, name if name in found.components else None, here)
+    preset = ("--preset", _find_preset(_read_text(root)) or "PRESET")
+    command = format_command([*preset, "--out", str(root), *(known or ("--replace",))])
+    return f"rebuild it with the options that you used: {command}"
+
+
+def salvage(root: Path) -> Manifest | None:
+    """What can be read of a manifest; one that is damaged still says what was built.
+
+    Returns:
+        a manifest that may lack components, files of the weights and versions; None where even
+        the preset cannot be read.
+    """
+    text = _read_text(root)
+    with contextlib.suppress(ValueError, EngineError):
+        return _parse(text.encode(), root)
+    preset, kind = _find_preset(text), _KIND.search(text)
+    if preset is None or kind is None:
+        return None
+    values: Any = {}
+    with contextlib.suppress(ValueError):
+        values = from_json(text)
+    weights = WeightSource(kind[1])
+    parts = {}
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        weights = read_values(WeightSource, values["weights"])
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        for name, part in values["components"].items():
+            with contextlib.suppress(ValueError):
+                parts[name] = Component.from_dict(part)
+    named = {name: part for name, part in parts.items() if part.name == name and part.files}
+    return Manifest(get_preset(preset), weights, {}, named, root)
+
+
+def _read_text(root: Path) -> str:
+    try:
+        return (root / MANIFEST_NAME).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _find_preset(text: str) -> str | None:
+    """Name of the preset in the text of a manifest, however damaged the rest is."""
+    match = _PRESET.search(text)
+    return match[1] if match is not None and match[1] in PRESETS else None
+
+
+def _suggest_first_build(root: Path) -> str:
+    """A command that harms nothing: the preset is left open where files lie already."""
+    empty = not root.is_dir() or not any(root.iterdir())
+    return format_command(["--preset", "tiny" if empty else "PRESET", "--out", str(root)])

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 
+from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile, typed_name
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.extras import describe_install
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +120,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise EngineError(
-            "backend onnxruntime is not installed; pip install 'xmask3d_rt[cpu]', or "
-            "'xmask3d_rt[gpu]' on a machine with an NVIDIA GPU (never both)"
+            f"backend onnxruntime is not installed; {describe_install('cpu')}, or on a machine "
+            f"with an NVIDIA GPU {describe_install('gpu')} (never both)"
         ) from error
     return onnxruntime
 
@@ -129,17 +132,36 @@ def list_providers(device: torch.device) -> list[Any]:
     Raises:
         EngineError: the installed build has none for it.
     """
+    available = import_onnxruntime().get_available_providers()
     if device.type == "cpu":
         return ["CPUExecutionProvider"]
-    available = import_onnxruntime().get_available_providers()
     if device.type != "cuda" or "CUDAExecutionProvider" not in available:
         raise EngineError(
             f"backend onnxruntime cannot run on {device}: the installed build has "
             f"{', '.join(available)}; pip uninstall onnxruntime and "
-            f"pip install 'xmask3d_rt[gpu]', or use device cpu"
+            f"{describe_install('gpu')}, or use device cpu"
         )
     options = {"device_id": device.index or 0, "use_tf32": 0}
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+def _open(file: EngineFile, device: torch.device, threads: int | None) -> OnnxRuntimeEngine:
+    return OnnxRuntimeEngine(file.component, file.path, file.signature, device, threads)
+
+
+BACKEND = Backend(
+    name="onnxruntime",
+    title="onnxruntime is the reference",
+    precisions=(Precision.FP32, Precision.FP16),
+    devices=("cpu", "cuda"),
+    auto_devices=("cpu", "cuda"),
+    libraries=(("onnxruntime", "onnxruntime-gpu"),),
+    check=list_providers,
+    open=_open,
+    half=lambda device: Precision.FP16 if device.type == "cuda" else None,
+    built_from=BuiltFrom.TYPED_GRAPH,
+    artifact=typed_name,
+)
 
 
 def _first_line(error: Exception) -> str:

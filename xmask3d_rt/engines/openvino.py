@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Backend, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.extras import describe_install
 from xmask3d_rt.memory import count_cores
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
@@ -115,7 +117,7 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise EngineError(
-            "backend openvino is not installed; pip install 'xmask3d_rt[cpu]'"
+            f"backend openvino is not installed; {describe_install('cpu')}"
         ) from error
     return openvino
 
@@ -125,6 +127,30 @@ def has_bf16() -> bool:
     """Whether this processor has bf16 instructions that OpenVINO uses."""
     capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities
+
+
+def pick_half(device: torch.device) -> Precision | None:
+    """bf16 where the processor has instructions for it."""
+    return Precision.BF16 if has_bf16() else None
+
+
+def _open(file: EngineFile, device: torch.device, threads: int | None) -> OpenVinoEngine:
+    return OpenVinoEngine(
+        file.component, file.path, file.signature, device, file.precision, threads
+    )
+
+
+BACKEND = Backend(
+    name="openvino",
+    title="openvino is the fastest on a CPU",
+    precisions=(Precision.FP32, Precision.BF16),
+    devices=("cpu",),
+    auto_devices=("cpu",),
+    libraries=(("openvino",),),
+    check=lambda device: import_openvino(),
+    open=_open,
+    half=pick_half,
+)
 
 
 def _last_line(error: Exception) -> str:

@@ -10,16 +10,14 @@ from pathlib import Path
 
 import torch
 
-from xmask3d_rt.config import PRESETS, get_preset
 from xmask3d_rt.engines.backends import open_engine
 from xmask3d_rt.engines.base import Engine
+from xmask3d_rt.engines.build_command import WEIGHT_OPTIONS, list_arguments
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.processes import run_command
 
 logger = logging.getLogger(__name__)
-
-WEIGHT_OPTIONS = ("checkpoint", "sd", "clip")
 
 
 def open_engines(
@@ -63,7 +61,8 @@ def rebuild_component(
     device: torch.device,
     weights: Mapping[str, str | Path] | None = None,
 ) -> Manifest:
-    """Build a component anew with the backend and precision it has, for the machine at hand.
+    """Build a component anew with the backend, precision and options it has, for the machine at
+    hand.
 
     Args:
         manifest: of the directory.
@@ -94,26 +93,12 @@ def make_command(
     weights: Mapping[str, str | Path] | None = None,
 ) -> list[str]:
     """Module and arguments of the build; see `rebuild_component`."""
-    config, component = manifest.config, manifest.get(name)
-    if config.name not in PRESETS or get_preset(config.name) != config:
+    manifest.get(name)
+    if manifest.weights.kind == "files" and set(weights or ()) != set(WEIGHT_OPTIONS):
+        files = ", ".join(entry.path for entry in manifest.weights.files)
         raise EngineError(
-            f"{manifest.root} was built for a configuration that is no preset; build it again as "
-            f"it was built first"
+            f"rebuilding {name} needs the weight files ({files}); pass their paths: "
+            f"rebuild={{'checkpoint': …, 'sd': …, 'clip': …}}"
         )
-    if manifest.weights.kind == "synthetic":
-        source = ["--weights", "synthetic"]
-    else:
-        given = dict(weights or {})
-        if set(given) != set(WEIGHT_OPTIONS):
-            files = ", ".join(entry.path for entry in manifest.weights.files)
-            raise EngineError(
-                f"rebuilding {name} needs the weight files ({files}); pass their paths: "
-                f"rebuild={{'checkpoint': …, 'sd': …, 'clip': …}}"
-            )
-        source = [text for key in WEIGHT_OPTIONS for text in (f"--{key}", str(given[key]))]
-    return [
-        "xmask3d_rt.export.build_engines",
-        *("--preset", config.name, "--out", str(manifest.root), "--only", name, "--force"),
-        *("--backend", component.backend, "--precision", str(component.precision)),
-        *("--device", str(device), *source),
-    ]
+    arguments = list_arguments(manifest, name, str(device), weights)
+    return ["xmask3d_rt.export.build_engines", *arguments]

@@ -10,16 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.base import PRECISION_DTYPES
+from xmask3d_rt.engines.tensor_files import read_tensors
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.kernels import Epilogue, KernelMap, UNetMaps, sparse_conv
 
 LEVELS = 4
 BATCH_NORM_EPS = 1e-5
+NEEDED = (  # whatever the number of blocks
+    *("conv0p1s1.weight", "final.weight"),
+    *(f"conv{i + 1}p{1 << i}s2.weight" for i in range(LEVELS)),
+    *(f"convtr{LEVELS + i}p{16 >> i}s2.weight" for i in range(LEVELS)),
+)
 # Convolution → the BatchNorm behind it; blocks by pattern, the stem and strided ones by number.
 _NORM_OF = (
     (re.compile(r"^conv(\d)p\d+s\d$"), r"bn\1"),
@@ -99,13 +104,10 @@ class FoldedSparseUNet:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        needed = ["conv0p1s1", "final", *(f"conv{i + 1}p{1 << i}s2" for i in range(LEVELS))]
-        needed += [f"convtr{LEVELS + i}p{16 >> i}s2" for i in range(LEVELS)]
-        missing = [name for name in needed if f"{name}.weight" not in tensors]
+        missing = [name for name in NEEDED if name not in tensors]
         if missing:
             raise EngineError(
-                f"sparse net: convolution {missing[0]!r} is missing; rebuild the engines with "
-                "python export/build_engines.py --force"
+                f"sparse net: tensor {missing[0]!r} is missing; give those of fold_sparse_unet"
             )
         self._w = {
             name: _place(name, t, torch.device(device), dtype) for name, t in tensors.items()
@@ -125,12 +127,7 @@ class FoldedSparseUNet:
         Raises:
             EngineError: the file is missing, unreadable or incomplete.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise EngineError(f"sparse net: cannot read {path}: {error}; rebuild it") from error
-        return cls(tensors, device, PRECISION_DTYPES[precision])
+        return cls(read_tensors(path, NEEDED), device, PRECISION_DTYPES[precision])
 
     def __call__(self, feats: Tensor, maps: UNetMaps) -> tuple[Tensor, Tensor]:
         """Features of the coarsest level and of the voxels themselves.

@@ -4,20 +4,26 @@ Compiled engines run with the library version, the processor and the precision t
 for and with nothing else, and their own error messages rarely say so.
 """
 
-import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.files import write_atomically
+from xmask3d_rt.engines.manifest import describe_rebuild
 from xmask3d_rt.errors import EngineError, StaleEngineError
+from xmask3d_rt.records import Count, Line, read_json, record, to_values
+
+Shapes = Annotated[list[list[Count]], Field(min_length=3, max_length=3)]  # min, opt, max
 
 STAMP_SUFFIX = ".json"
+WEIGHTS_INSIDE = "inside"
 
 
-@dataclass(frozen=True)
+@record(EngineError)
 class BuildStamp:
     """Conditions under which a compiled engine runs.
 
@@ -29,21 +35,21 @@ class BuildStamp:
         precision: arithmetic.
         weights: `inside`, or the ONNX file beside the engine that holds them.
         profiles: per optimisation profile, input → (min, opt, max) shapes; empty when static.
+        instructions: of the CPU that code was compiled for; empty where a GPU runs it.
     """
 
-    component: str
-    library: str
-    version: str
-    target: str
+    component: Line
+    library: Line
+    version: Line
+    target: Line
     precision: Precision
-    weights: str = "inside"
-    profiles: tuple[dict[str, Any], ...] = ()
+    weights: Line = WEIGHTS_INSIDE
+    profiles: tuple[dict[Line, Shapes], ...] = ()
+    instructions: tuple[Line, ...] = ()
 
     def save(self, engine: Path) -> Path:
         """Write the stamp beside its engine; returns its path."""
-        return write_atomically(
-            stamp_path(engine), json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-        )
+        return write_atomically(stamp_path(engine), json.dumps(to_values(self), indent=2) + "\n")
 
     def check(
         self, engine: Path, library: str, version: str, target: str | None, precision: Precision
@@ -60,21 +66,33 @@ class BuildStamp:
         Raises:
             StaleEngineError: the first difference, with the command that rebuilds the engine.
         """
-        fix = rebuild_command(engine, self.component, library, precision)
+        fix = describe_engine_fix(engine, self.component, library, precision)
         if (self.library, self.version) != (library, version):
             raise StaleEngineError(
                 f"{engine} was built with {self.library} {self.version}, installed is "
-                f"{library} {version}; rebuild it with `{fix}`"
+                f"{library} {version}; {fix}"
             )
         if target is not None and self.target != target:
             raise StaleEngineError(
-                f"{engine} was built for {self.target}, this device is {target}; rebuild it "
-                f"with `{fix}`"
+                f"{engine} was built for {self.target}, this device is {target}; {fix}"
             )
         if self.precision != precision:
             raise StaleEngineError(
-                f"{engine} computes in {self.precision}, its manifest says {precision}; rebuild "
-                f"it with `{fix}`"
+                f"{engine} computes in {self.precision}, its manifest says {precision}; {fix}"
+            )
+
+    def check_instructions(self, engine: Path, available: Collection[str]) -> None:
+        """Compare with the instructions of this machine's CPU.
+
+        Raises:
+            StaleEngineError: the code may use some that are not there.
+        """
+        missing = sorted(set(self.instructions) - set(available))
+        if missing:
+            fix = describe_engine_fix(engine, self.component, self.library, self.precision)
+            raise StaleEngineError(
+                f"{engine} was built for a processor with {', '.join(missing[:5])}, which this one "
+                f"lacks; {fix}"
             )
 
 
@@ -87,26 +105,22 @@ def read_stamp(engine: Path) -> BuildStamp:
     """The stamp of an engine file.
 
     Raises:
-        EngineError: there is none, or it cannot be read.
+        StaleEngineError: there is none, or it cannot be read.
     """
     path = stamp_path(engine)
     try:
-        values = json.loads(path.read_text())
-        values["precision"] = Precision(values["precision"])
-        values["profiles"] = tuple(values["profiles"])
-        return BuildStamp(**values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineError(
-            f"{engine} has no readable stamp {path.name} ({type(error).__name__}: {error}); "
-            f"rebuild the directory with `xmask3d build --out {engine.parent} --force`"
+        return read_json(BuildStamp, path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        fix = describe_rebuild(engine.parent.parent, engine.parent.name)
+        raise StaleEngineError(
+            f"{engine} has no readable stamp {path.name} ({reason}); {fix}"
         ) from error
 
 
-def rebuild_command(engine: Path, component: str, library: str, precision: Precision) -> str:
-    """The command that builds an engine file anew."""
+def describe_engine_fix(engine: Path, component: str, library: str, precision: Precision) -> str:
+    """How to build an engine file anew."""
     backend = "inductor" if library == "torch" else "tensorrt"
     root = engine.parent.parent if engine.parent.name == component else engine.parent
-    return (
-        f"xmask3d build --out {root} --only {component} --backend {backend} "
-        f"--precision {precision} --force"
-    )
+    choice = ("--backend", backend, "--precision", str(precision))
+    return describe_rebuild(root, component, known=("--only", component, *choice, "--force"))

@@ -21,8 +21,10 @@ from typing import Any
 import torch
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
-from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, rebuild_command
+from xmask3d_rt.engines.manifest import describe_rebuild
+from xmask3d_rt.engines.stamp import BuildStamp, describe_engine_fix, read_stamp
 from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.tensorrt_library import TensorRtLibrary, import_tensorrt
@@ -84,8 +86,8 @@ class TensorRtEngine(Engine):
         if device.type != "cuda" or not torch.cuda.is_available():
             raise EngineError(
                 f"{component}: {path} is a TensorRT engine for {self.stamp.target} and cannot "
-                f"run on {device}; use a machine with an NVIDIA GPU, or build for this one with "
-                f"`xmask3d build --out {path.parent.parent} --backend auto`"
+                f"run on {device}; use a machine with an NVIDIA GPU, or for this one "
+                f"{describe_rebuild(path.parent.parent, here=True)}"
             )
         self.stamp.check(path, library.name, library.version, _target_of(device), precision)
         self._trt = library.module
@@ -108,10 +110,11 @@ class TensorRtEngine(Engine):
         with path.open("rb") as stream, _map(stream) as content:
             engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
-            fix = rebuild_command(path, self.component, self.stamp.library, self.stamp.precision)
+            fix = describe_engine_fix(
+                path, self.component, self.stamp.library, self.stamp.precision
+            )
             raise StaleEngineError(
-                f"{self.component}: TensorRT cannot load {path}: {self._log.last()}; "
-                f"rebuild it with `{fix}`"
+                f"{self.component}: TensorRT cannot load {path}: {self._log.last()}; {fix}"
             )
         if self.stamp.weights != "inside":
             self._refit(engine, path.parent / self.stamp.weights)
@@ -124,7 +127,7 @@ class TensorRtEngine(Engine):
         if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
             raise EngineError(
                 f"{self.component}: the weights of {onnx} do not fit the engine: "
-                f"{self._log.last()}; rebuild it"
+                f"{self._log.last()}; {describe_rebuild(onnx.parent.parent, self.component)}"
             )
 
     def _make_config(self) -> tuple[Any, Any]:
@@ -298,3 +301,28 @@ def _make_log(trt: Any) -> Any:
             return " | ".join(self.errors) or "no reason given"
 
     return Log()
+
+
+def _open(file: EngineFile, device: torch.device, threads: int | None) -> TensorRtEngine:
+    return TensorRtEngine(
+        file.component, file.path, file.signature, device, file.precision, file.cache_dir
+    )
+
+
+BACKEND = Backend(
+    name="tensorrt",
+    title="tensorrt is the fastest on an NVIDIA GPU",
+    precisions=(Precision.FP32, Precision.FP16, Precision.BF16),
+    devices=("cuda",),
+    auto_devices=("cuda",),
+    libraries=(("tensorrt",), ("tensorrt-rtx",)),
+    check=lambda device: import_tensorrt(),
+    open=_open,
+    half=lambda device: Precision.FP16,
+    built_from=BuiltFrom.TYPED_GRAPH,
+    artifact=lambda precision: "model.engine",
+    compiler="xmask3d_rt.export.tensorrt_build:compile_component",
+    settings="xmask3d_rt.export.tensorrt_build:describe_settings",
+    sources=("xmask3d_rt.export.tensorrt_build", "xmask3d_rt.export.tensorrt_child"),
+    ahead_of_time=True,
+)

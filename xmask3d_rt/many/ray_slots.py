@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from xmask3d_rt.errors import one_line
+from xmask3d_rt.extras import describe_install
 from xmask3d_rt.many.jobs import OpenWorker, Resources, Slot, WorkerHands
 
 logger = logging.getLogger(__name__)
@@ -66,9 +67,7 @@ def make_ray_slots(
     try:
         import ray
     except ImportError as error:
-        raise ValueError(
-            f"--ray needs Ray ({error}); install it with pip install 'xmask3d_rt[ray]'"
-        ) from error
+        raise ValueError(f"--ray needs Ray ({error}); {describe_install('ray')}") from error
     _connect(ray, address, workers, resources)
     room = _count_room(ray.cluster_resources(), resources)
     if not room:

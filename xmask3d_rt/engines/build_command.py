@@ -1,0 +1,90 @@
+"""The command that builds an engine directory, or a part of it, again as it was built.
+
+Every hint and every rebuild comes from here, so that following one never makes another model's
+engines out of those that are there.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
+from xmask3d_rt.errors import EngineError
+
+if TYPE_CHECKING:
+    from xmask3d_rt.engines.manifest import Component, Manifest, WeightSource
+
+WEIGHT_OPTIONS = ("checkpoint", "sd", "clip")
+PLAIN_BACKEND = "torch"  # of weights that run outside the engines
+
+
+def list_arguments(
+    manifest: "Manifest",
+    name: str | None = None,
+    device: str | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    here: bool = False,
+) -> list[str]:
+    """Arguments of `xmask3d build` for what a manifest records.
+
+    Args:
+        manifest: of the directory.
+        name: of the component to build; None builds all.
+        device: where it will run; None is the kind of device it was built for.
+        weights: paths of `checkpoint`, `sd` and `clip`; None names the files alone.
+        here: leave device, backend, precision and options to what suits the machine at hand.
+
+    Raises:
+        EngineError: the configuration is no preset, which no command can name.
+    """
+    if not is_preset(manifest.config):
+        raise EngineError(
+            f"{manifest.root} was built for a configuration that is no preset; build it again as "
+            f"it was built first"
+        )
+    part = manifest.components.get(name or "")
+    parts = list(manifest.components.values()) if part is None else [part]
+    return [
+        *("--preset", manifest.config.name, "--out", str(manifest.root)),
+        *(("--only", name) if name is not None else ()),
+        *(() if here else _list_choice(parts, device)),
+        *(("--force",) if name is not None else ()),
+        *_list_weights(manifest.weights, weights),
+    ]
+
+
+def format_command(arguments: Sequence[str]) -> str:
+    """What to type, in backquotes."""
+    return f"`{shlex.join(['xmask3d', 'build', *arguments])}`"
+
+
+def is_preset(config: ModelConfig) -> bool:
+    """Whether a configuration is one that its name stands for."""
+    return config.name in PRESETS and get_preset(config.name) == config
+
+
+def _list_choice(parts: Sequence["Component"], device: str | None) -> list[str]:
+    """Device, backend, precision and options, each where all components agree on it."""
+    engines = [part for part in parts if part.backend != PLAIN_BACKEND]
+    found = {
+        "--device": {device} if device is not None else {part.device for part in parts},
+        "--backend": {part.backend for part in engines},
+        "--precision": {str(part.precision) for part in engines or parts},
+    }
+    agreed = [(key, value) for key, values in found.items() if len(values) == 1 for value in values]
+    options = {part.options for part in parts}
+    return [
+        *(text for key, value in agreed if value is not None for text in (key, value)),
+        *(options.pop().list_arguments() if len(options) == 1 else ()),
+    ]
+
+
+def _list_weights(source: "WeightSource", given: Mapping[str, str | Path] | None) -> list[str]:
+    if source.kind == "synthetic":
+        return ["--weights", "synthetic"]
+    names = [entry.path for entry in source.files]
+    if len(names) != len(WEIGHT_OPTIONS):
+        names = [option.upper() for option in WEIGHT_OPTIONS]
+    paths = given or dict(zip(WEIGHT_OPTIONS, names, strict=True))
+    return [text for key in WEIGHT_OPTIONS for text in (f"--{key}", str(paths[key]))]
