@@ -2,4 +2,5 @@
 
 from xmask3d_rt.training.command import main
 
-main()
+if __name__ == "__main__":
+    main()
