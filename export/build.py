@@ -117,7 +117,7 @@ def build_engines(
     reporter = reporter or Reporter()
     options = options or BuildOptions()
     target = pick_build_device(device, backend, options)
-    plans = plan_components(config, weights, backend, precision, only, device, options)
+    plans = plan_components(config, weights, backend, precision, only, target, options)
     names = [plan.name for plan in plans]
     with open_staging(out) as staging:
         if not replace:
@@ -166,17 +166,16 @@ def plan_components(
     backend: str,
     precision: str,
     only: Sequence[str],
-    device: str,
+    device: torch.device,
     options: BuildOptions,
 ) -> list[Plan]:
-    """What a build will have to do; arguments as of `build_engines`.
+    """What a build will have to do; arguments as of `build_engines`, `device` as picked.
 
     Raises:
-        EngineError: an unknown component, backend, precision or device, or none that fit.
+        EngineError: an unknown component, backend or precision, or none that fit.
     """
-    target = pick_build_device(device, backend, options)
     return [
-        _plan(name, config, weights, backend, precision, target, options) for name in _select(only)
+        _plan(name, config, weights, backend, precision, device, options) for name in _select(only)
     ]
 
 

@@ -22,7 +22,7 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.base import BATCH_AXIS, AxisRange, Signature
 from xmask3d_rt.engines.options import BuildOptions
-from xmask3d_rt.engines.stamp import BuildStamp
+from xmask3d_rt.engines.stamp import WEIGHTS_INSIDE, BuildStamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.engine_cache import EngineCache, hash_graph, make_key
 from xmask3d_rt.files import atomic_write
@@ -138,7 +138,7 @@ def build_tensorrt(
         version=library.version,
         target=f"sm_{target}",
         precision=settings.precision,
-        weights=onnx.name if settings.strip_weights else "inside",
+        weights=onnx.name if settings.strip_weights else WEIGHTS_INSIDE,
         profiles=tuple(list_profiles(signature)),
     )
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,9 +27,6 @@ from xmask3d_rt.cli_options import (
 from xmask3d_rt.cli_steps import Steps
 from xmask3d_rt.command_errors import EXIT_MISMATCH, one_line_errors
 from xmask3d_rt.version import __version__
-
-if TYPE_CHECKING:
-    pass
 
 HELP = {"help_option_names": ["-h", "--help"]}
 # Options and help are those of a script in export/, which imports torch.

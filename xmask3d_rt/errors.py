@@ -21,6 +21,12 @@ def one_line(text: object, limit: int = 500) -> str:
     return said if len(said) <= limit else f"{said[: limit - 1]}…"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 class EngineError(RuntimeError):
     """An engine cannot be built, loaded or run: missing, corrupt, wrong version, no backend."""
 

@@ -327,7 +327,8 @@ class Segmenter:
     ) -> Result:
         """The 3D head on the whole cloud at once."""
         points, colors = self._upload(cloud)
-        found = _join_copies(self._pipeline.label_cloud(points, colors, target, times), classes)
+        found = self._pipeline.label_cloud(points, colors, target, times)
+        found = _join_copies(found, target, len(classes))
         labels = found.three_d.cpu().numpy()
         return Result(
             cloud=cloud,
@@ -360,7 +361,7 @@ class Segmenter:
         for name, view in self._label_views(points, colors, views, target, times):
             seen.append((name, view.count))
             if view.seen is not None:
-                labels = _join_copies(view.seen.labels, classes)
+                labels = _join_copies(view.seen.labels, target, len(classes))
                 with times.measure("vote and fill"):
                     votes.add(view.seen.indices, labels)
                 finite.append(view.seen.finite)
@@ -458,9 +459,11 @@ class Segmenter:
         return (note,)
 
 
-def _join_copies(labels: PointLabels, classes: ClassList) -> PointLabels:
+def _join_copies(labels: PointLabels, target: TextTarget, classes: int) -> PointLabels:
     """Labels in which all copies of the last class, the one of neutral names, are one."""
-    last = len(classes) - 1
+    if target.num_classes == classes:
+        return labels
+    last = classes - 1
     by_head = (labels.fused, labels.two_d, labels.three_d)
     return PointLabels(*(head.clamp(max=last) for head in by_head), labels.score)
 

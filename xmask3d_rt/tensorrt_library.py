@@ -11,7 +11,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from xmask3d_rt.errors import EngineError
+from xmask3d_rt.errors import EngineError, first_line
 from xmask3d_rt.extras import describe_install
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
@@ -67,7 +67,7 @@ def import_tensorrt(name: str | None = None) -> TensorRtLibrary:
                 warnings.simplefilter("ignore")
                 module = importlib.import_module(candidate)
         except Exception as error:  # a shell package raises whatever its loader does
-            reasons.append(f"{candidate}: {_first_line(error)}")
+            reasons.append(f"{candidate}: {first_line(error)}")
             continue
         if hasattr(module, "Builder"):
             return TensorRtLibrary(candidate, str(module.__version__), module)
@@ -98,8 +98,3 @@ def parse_compute_capability(text: str) -> str:
     if match is None:
         raise EngineError(f"compute capability {text!r} is not of the form 8.9, 89 or sm_89")
     return match[1] + match[2]
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

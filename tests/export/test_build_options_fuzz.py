@@ -37,7 +37,10 @@ def test_options(tmp_path, monkeypatch):
     planned = []
 
     def plan_only(out, config, weights, reporter=None, force=False, replace=False, **options):
-        planned.append(build_module.plan_components(config, weights, **options))
+        target = build_module.pick_build_device(
+            options.pop("device"), options["backend"], options["options"]
+        )
+        planned.append(build_module.plan_components(config, weights, device=target, **options))
         raise EngineError("planned")
 
     monkeypatch.setattr(script, "build_engines", plan_only)

@@ -28,7 +28,9 @@ CONFIG = get_preset("tiny")
 def make_plan(name, weights=None, backend="onnxruntime", precision="fp32"):
     options = BuildOptions()
     weights = weights or SyntheticWeights()
-    return plan_components(CONFIG, weights, backend, precision, (name,), "cpu", options)[0]
+    return plan_components(
+        CONFIG, weights, backend, precision, (name,), torch.device("cpu"), options
+    )[0]
 
 
 def make(name, folder):

@@ -51,10 +51,10 @@ def make_micro_model(seed=0):
 class RoomViews:
     """Every view of some rooms; `index` counts them through. `jitter` of colours uses the rng."""
 
-    def __init__(self, rooms=2, views=2, loop=1, jitter=0.0, config=None, spacing=SPACING):
-        config = micro_config() if config is None else config
+    def __init__(self, rooms=2, views=2, loop=1, jitter=0.0):
+        config = micro_config()
         made = [
-            generate_room(seed, views, (120, 160), point_spacing=spacing) for seed in range(rooms)
+            generate_room(seed, views, (120, 160), point_spacing=SPACING) for seed in range(rooms)
         ]
         self.samples = [
             make_sample(config, room, index, f"room{seed}/{index}")

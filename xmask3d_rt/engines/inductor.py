@@ -19,7 +19,7 @@ from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.engines.openvino import pick_half
 from xmask3d_rt.engines.stamp import read_stamp
-from xmask3d_rt.errors import EngineError
+from xmask3d_rt.errors import EngineError, first_line
 
 LIBRARY = "torch"
 # Flags of instruction sets among those of the kernel: x86, then Arm.
@@ -72,7 +72,7 @@ class InductorEngine(Engine):
             )
         except Exception as error:  # the loader raises whatever the dynamic linker does
             raise EngineError(
-                f"{component}: torch cannot load {path}: {_first_line(error)}"
+                f"{component}: torch cannot load {path}: {first_line(error)}"
             ) from error
 
     def _run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
@@ -81,7 +81,7 @@ class InductorEngine(Engine):
                 found = self._model(*(inputs[spec.name] for spec in self.inputs))
         except RuntimeError as error:
             raise EngineError(
-                f"{self.component}: the compiled package failed: {_first_line(error)}"
+                f"{self.component}: the compiled package failed: {first_line(error)}"
             ) from error
         for spec, tensor in zip(self.outputs, found, strict=True):
             outputs[spec.name].copy_(tensor)
@@ -176,8 +176,3 @@ def list_instructions(device: torch.device) -> tuple[str, ...]:
     if device.type != "cpu":
         return ()
     return tuple(flag for flag in _read_cpu_flags() if _INSTRUCTIONS.match(flag))
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

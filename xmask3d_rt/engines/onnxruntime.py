@@ -12,7 +12,7 @@ import torch
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile, typed_name
 from xmask3d_rt.engines.base import Engine, Signature
-from xmask3d_rt.errors import EngineError
+from xmask3d_rt.errors import EngineError, first_line
 from xmask3d_rt.extras import describe_install
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class OnnxRuntimeEngine(Engine):
             )
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise EngineError(
-                f"{component}: ONNX Runtime cannot load {path}: {_first_line(error)}"
+                f"{component}: ONNX Runtime cannot load {path}: {first_line(error)}"
             ) from error
         if device.type == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise EngineError(
@@ -101,7 +101,7 @@ class OnnxRuntimeEngine(Engine):
             self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise EngineError(
-                f"{self.component}: ONNX Runtime failed: {_first_line(error)}"
+                f"{self.component}: ONNX Runtime failed: {first_line(error)}"
             ) from error
 
     def close(self) -> None:
@@ -162,7 +162,3 @@ BACKEND = Backend(
     built_from=BuiltFrom.TYPED_GRAPH,
     artifact=typed_name,
 )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

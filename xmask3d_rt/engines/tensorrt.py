@@ -24,7 +24,7 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.engines.manifest import describe_rebuild
-from xmask3d_rt.engines.stamp import BuildStamp, describe_engine_fix, read_stamp
+from xmask3d_rt.engines.stamp import WEIGHTS_INSIDE, BuildStamp, describe_engine_fix, read_stamp
 from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.tensorrt_library import TensorRtLibrary, import_tensorrt
@@ -116,7 +116,7 @@ class TensorRtEngine(Engine):
             raise StaleEngineError(
                 f"{self.component}: TensorRT cannot load {path}: {self._log.last()}; {fix}"
             )
-        if self.stamp.weights != "inside":
+        if self.stamp.weights != WEIGHTS_INSIDE:
             self._refit(engine, path.parent / self.stamp.weights)
         return engine
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xmask3d_rt.errors import CheckpointError
+from xmask3d_rt.errors import CheckpointError, first_line
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.model.key_map import map_name
 from xmask3d_rt.model.xmask3d import XMask3D
@@ -113,8 +113,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in torch's reader in any way it likes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: truncated, damaged or no checkpoint ({reason})") from error
+        raise CheckpointError(
+            f"{path}: truncated, damaged or no checkpoint ({first_line(error)})"
+        ) from error
     if not isinstance(content, dict) or OWN not in content:
         raise CheckpointError(
             f"{path}: not written by `xmask3d train`, so it has no place to go on from; start "
