@@ -1,9 +1,10 @@
 """Point clouds from disk: PLY, PCD, NumPy and text files."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from xmask3d_rt.columns import NamedTable, list_names, scale_colors
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.pcd import parse_pcd
 from xmask3d_rt.ply import read_ply
-from xmask3d_rt.scene import PointCloud
 from xmask3d_rt.text_cloud import parse_text
 
 XYZ_KEYS = ("xyz", "points", "points_xyz", "coords")
@@ -21,8 +21,17 @@ MAX_MESSAGE = 500  # characters beside the path
 SHOWN_FILES = 5  # of a folder, in a message
 
 
-def read_cloud(path: Path) -> PointCloud:
-    """A cloud by the suffix of its file.
+class CloudParts(NamedTuple):
+    """What a file holds of a cloud, in the order of `PointCloud`'s fields; not checked yet."""
+
+    xyz: np.ndarray  # [N, 3], finite
+    rgb: np.ndarray | None  # [N, 3], 0..255
+    source: Any = None  # ply.PlySource
+    notes: tuple[str, ...] = ()
+
+
+def read_cloud(path: Path) -> CloudParts:
+    """The parts of a cloud, by the suffix of its file.
 
     `.ply`: any vertex properties. `.npy`: [N, 3] or [N, 6], or a record per point. `.npz`: `xyz`
     (or `points`) and `rgb` (or `colors`). `.txt`, `.xyz`, `.csv`, `.asc`, `.pts`: a point per
@@ -45,8 +54,15 @@ def read_cloud(path: Path) -> PointCloud:
             f"{path}: cannot read point clouds from {suffix or 'a file without suffix'}; use one "
             f"of {', '.join(READERS)}"
         )
-    try:
+    with name_file(path):
         return READERS[suffix](path)
+
+
+@contextmanager
+def name_file(path: Path) -> Iterator[None]:
+    """Errors about the values of a file, with its path in front and in one line."""
+    try:
+        yield
     except (ValueError, TypeError) as error:
         said = str(error) if str(path) in str(error) else f"{path}: {error}"
         kind = TypeError if isinstance(error, TypeError) else ValueError
@@ -55,8 +71,8 @@ def read_cloud(path: Path) -> PointCloud:
 
 def make_cloud(
     xyz: Any, rgb: Any, source: Any = None, notes: tuple[str, ...] = (), typed: bool = True
-) -> PointCloud:
-    """A cloud of what a file holds: its finite points, colours as 0..255.
+) -> CloudParts:
+    """The finite points of a file, colours as 0..255.
 
     Args:
         xyz: [N, 3].
@@ -86,7 +102,7 @@ def make_cloud(
     if rgb is not None:
         rgb, scaled = scale_colors(rgb, typed)
         notes += scaled
-    return PointCloud(xyz, rgb, source, notes)
+    return CloudParts(xyz, rgb, source, notes)
 
 
 def _reject_missing(path: Path) -> None:
@@ -106,7 +122,7 @@ def _reject_missing(path: Path) -> None:
     raise FileNotFoundError(one_line(f"no point cloud file {path}{hint}", 1 << 13))
 
 
-def _make_named(table: NamedTable, source: Any = None, notes: tuple[str, ...] = ()) -> PointCloud:
+def _make_named(table: NamedTable, source: Any = None, notes: tuple[str, ...] = ()) -> CloudParts:
     """A cloud of columns whose names and types the file has."""
     xyz, rgb = table.take_points(), table.take_colors()
     if rgb is None:
@@ -114,21 +130,21 @@ def _make_named(table: NamedTable, source: Any = None, notes: tuple[str, ...] = 
     return make_cloud(xyz, rgb, source, notes)
 
 
-def _read_ply(path: Path) -> PointCloud:
+def _read_ply(path: Path) -> CloudParts:
     table, source, notes = read_ply(path)
     return _make_named(table, source, notes)
 
 
-def _read_pcd(path: Path) -> PointCloud:
+def _read_pcd(path: Path) -> CloudParts:
     """Point Cloud Data; colour as packed `rgb`/`rgba` or r, g, b."""
     return _make_named(parse_pcd(path.read_bytes()))
 
 
-def _read_npy(path: Path) -> PointCloud:
+def _read_npy(path: Path) -> CloudParts:
     return _split_array(read_array(path))
 
 
-def _split_array(array: np.ndarray) -> PointCloud:
+def _split_array(array: np.ndarray) -> CloudParts:
     """A cloud of [N, 3], [N, 6] or records."""
     if array.dtype.names is not None:
         names = [name for name in array.dtype.names if not array.dtype[name].shape]
@@ -138,7 +154,7 @@ def _split_array(array: np.ndarray) -> PointCloud:
     return make_cloud(array[:, :3], array[:, 3:] if array.shape[1] == 6 else None, typed=False)
 
 
-def _read_npz(path: Path) -> PointCloud:
+def _read_npz(path: Path) -> CloudParts:
     held = {name.lower(): name for name in read_arrays(path, ()).held}
     xyz_key = next((held[key] for key in XYZ_KEYS if key in held), None)
     rgb_key = next((held[key] for key in RGB_KEYS if key in held), None)
@@ -153,12 +169,12 @@ def _read_npz(path: Path) -> PointCloud:
     return make_cloud(arrays[xyz_key], arrays[rgb_key], typed=False)
 
 
-def _read_text(path: Path) -> PointCloud:
+def _read_text(path: Path) -> CloudParts:
     xyz, rgb, notes = parse_text(path.read_bytes())
     return make_cloud(xyz, rgb, None, notes, typed=False)
 
 
-READERS: dict[str, Callable[[Path], PointCloud]] = {
+READERS: dict[str, Callable[[Path], CloudParts]] = {
     ".ply": _read_ply,
     ".npy": _read_npy,
     ".npz": _read_npz,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".ply", ".npz", ".json", ".png")
 LEGEND_CLASSES = 40  # most frequent classes named in a picture
 REPR_CLASSES = 4
+HTML_PANEL = (330, 440)  # rows, columns of a picture in a notebook
 PNG_LEVEL = 3  # twice as fast as PIL's 6, a tenth larger
 SOURCES = {
     "views": "from {} views",
@@ -135,7 +136,8 @@ class Result:
         """What notebooks show."""
         from xmask3d_rt.result_html import render_html
 
-        return render_html(self)
+        panels = self.draw_panels(HTML_PANEL)
+        return render_html(self.describe(), panels, self.summarize()["classes"], self.notes)
 
     def describe(self) -> str:
         """The run in a few words: "150,995 points, 19 classes, from 4 views"."""

@@ -2,44 +2,53 @@
 
 import base64
 import io
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from xmask3d_rt.result import Result
+import numpy as np
+from PIL import Image
 
 MAX_CLASSES = 20
-PANEL = (330, 440)  # rows, columns
 
 
-def render_html(result: "Result") -> str:
-    """The result as HTML; whatever comes from outside is escaped."""
-    panels = "".join(
+def render_html(
+    title: str,
+    panels: Iterable[tuple[str, np.ndarray]],
+    classes: Sequence[dict[str, Any]],
+    notes: Sequence[str],
+) -> str:
+    """The parts of a result as HTML; whatever comes from outside is escaped.
+
+    Args:
+        title: one line.
+        panels: captions and pictures [H, W, 3] uint8.
+        classes: the rows of `Result.summarize`.
+        notes: one sentence each.
+    """
+    pictures = "".join(
         f'<figure style="display:inline-block;margin:0 8px 8px 0">{_embed_image(image)}'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, image in result.draw_panels(PANEL)
+        for caption, image in panels
     )
-    notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
-        f"<div><p><b>{escape(result.describe())}</b></p><div>{panels}</div>{_list_classes(result)}"
-        f"{f'<ul>{notes}</ul>' if notes else ''}</div>"
+        f"<div><p><b>{escape(title)}</b></p><div>{pictures}</div>{_list_classes(classes)}"
+        f"{f'<ul>{items}</ul>' if items else ''}</div>"
     )
 
 
-def _embed_image(image: Any) -> str:
+def _embed_image(image: np.ndarray) -> str:
     """A picture [H, W, 3] as part of the page itself."""
-    from PIL import Image
-
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="">'
 
 
-def _list_classes(result: "Result") -> str:
+def _list_classes(classes: Sequence[dict[str, Any]]) -> str:
     """The most frequent classes as a table."""
-    rows = [row for row in result.summarize()["classes"] if row["points"]]
-    rows.sort(key=lambda row: -row["points"])
+    rows = sorted((row for row in classes if row["points"]), key=lambda row: -row["points"])
     lines = [
         f'<tr><td><span style="color:rgb({",".join(map(str, row["color"]))})">&#9632;</span> '
         f"{escape('; '.join(row['names']))}</td><td>{row['points']:,}</td>"

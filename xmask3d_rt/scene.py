@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xmask3d_rt.arrays import check_finite, to_numpy
+from xmask3d_rt.cloud_files import name_file, read_cloud
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.view_checks import (
     check_depth,
@@ -100,9 +101,10 @@ class PointCloud:
             FileNotFoundError: no such file.
             ValueError: unknown suffix, no coordinates inside, or values as for the class itself.
         """
-        from xmask3d_rt.cloud_files import read_cloud
-
-        return read_cloud(Path(path))
+        path = Path(path)
+        parts = read_cloud(path)
+        with name_file(path):
+            return cls(*parts)
 
 
 def as_point_cloud(points: Any, where: str = "run") -> PointCloud:

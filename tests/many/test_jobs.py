@@ -14,17 +14,9 @@ import psutil
 import pytest
 from worker_functions import Opener
 
-from xmask3d_rt.many.jobs import (
-    LOG_FILE,
-    Job,
-    JobLog,
-    LocalSlot,
-    ProcessSlot,
-    Resources,
-    make_local_slots,
-    open_slots,
-    run_jobs,
-)
+from xmask3d_rt.many.jobs import LOG_FILE, Job, JobLog, run_jobs
+from xmask3d_rt.many.slots import open_slots
+from xmask3d_rt.many.workers import LocalSlot, ProcessSlot, Resources, make_local_slots
 
 
 def make_jobs(*names):

@@ -8,7 +8,9 @@ import sys
 import pytest
 from worker_functions import Opener
 
-from xmask3d_rt.many.jobs import LOG_FILE, Job, JobLog, Resources, open_slots, run_jobs
+from xmask3d_rt.many.jobs import LOG_FILE, Job, JobLog, run_jobs
+from xmask3d_rt.many.slots import open_slots
+from xmask3d_rt.many.workers import Resources
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 from xmask3d_rt import cli
 from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.data.room import generate_room, write_room
-from xmask3d_rt.many.jobs import LOG_FILE, JobLog, Resources, open_slots, run_jobs
+from xmask3d_rt.many.jobs import LOG_FILE, JobLog, run_jobs
 from xmask3d_rt.many.segment import SceneFiles, SegmentScenes, read_scene_list
+from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.sources import EngineSource
+from xmask3d_rt.many.workers import Resources
 from xmask3d_rt.segmenter import Segmenter
 
 CLASSES = "wall,floor,chair"

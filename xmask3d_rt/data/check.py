@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xmask3d_rt.data.collection import LabelledScene, SceneCollection, open_collection
+from xmask3d_rt.data.collection import open_collection
 from xmask3d_rt.data.convert import HASHES_FILE, find_changed_files
+from xmask3d_rt.data.labelled import LabelledScene, SceneCollection
 from xmask3d_rt.data.labels import LABEL_SETS
 from xmask3d_rt.data.released import (
     CAPTIONS,

@@ -15,7 +15,9 @@ from xmask3d_rt.many.command import (
     scene_progress,
     stop_if_failed,
 )
-from xmask3d_rt.many.jobs import ATTEMPTS, Job, JobLog, Resources, Work, open_slots, run_jobs
+from xmask3d_rt.many.jobs import ATTEMPTS, Job, JobLog, run_jobs
+from xmask3d_rt.many.slots import open_slots
+from xmask3d_rt.many.workers import Resources, Work
 
 app = typer.Typer(
     add_completion=False,

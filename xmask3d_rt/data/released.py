@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xmask3d_rt.data.collection import SceneCollection
+from xmask3d_rt.data.labelled import SceneCollection
 from xmask3d_rt.data.labels import LABEL_SETS
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.preprocess import scale_intrinsics

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from xmask3d_rt.classes import parse_classes
-from xmask3d_rt.data.collection import SPLITS, SceneCollection
+from xmask3d_rt.data.labelled import SPLITS, SceneCollection
 from xmask3d_rt.data.labels import own_label_source
 from xmask3d_rt.data.released import LABEL_FOLDERS
 from xmask3d_rt.errors import one_line

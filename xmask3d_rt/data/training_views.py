@@ -14,7 +14,8 @@ from scipy.ndimage import distance_transform_edt
 from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.data.augment import voxelize_view
-from xmask3d_rt.data.collection import LabelledScene, open_collection, read_label_image
+from xmask3d_rt.data.collection import open_collection, read_label_image
+from xmask3d_rt.data.labelled import LabelledScene
 from xmask3d_rt.data.labels import LabelSpace, make_label_space
 from xmask3d_rt.data.view_index import Progress, ViewRule, index_views, project_prepared
 from xmask3d_rt.preprocess import prepare_view, resize_depth_nearest

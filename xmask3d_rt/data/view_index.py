@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from xmask3d_rt.config import ViewConfig
-from xmask3d_rt.data.collection import LabelledScene, SceneCollection
+from xmask3d_rt.data.labelled import LabelledScene, SceneCollection
 from xmask3d_rt.data.labels import LabelSource, LabelSpace
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.kernels import ProjectedView, project_view

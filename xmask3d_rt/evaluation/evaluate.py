@@ -16,23 +16,17 @@ import numpy as np
 from xmask3d_rt.arrays import read_arrays
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.config import ClassSplit, ModelConfig
-from xmask3d_rt.data.collection import LabelledScene, open_collection
+from xmask3d_rt.data.collection import open_collection
+from xmask3d_rt.data.labelled import LabelledScene
 from xmask3d_rt.data.labels import LabelSpace, make_label_space
 from xmask3d_rt.data.view_index import ViewRule, count_views
 from xmask3d_rt.evaluation.iou import Confusion, Score, score
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.head_votes import HEADS
-from xmask3d_rt.many.jobs import (
-    ATTEMPTS,
-    Job,
-    JobLog,
-    Progress,
-    Resources,
-    Work,
-    open_slots,
-    run_jobs,
-)
+from xmask3d_rt.many.jobs import ATTEMPTS, Job, JobLog, Progress, run_jobs
+from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.sources import SegmenterSource
+from xmask3d_rt.many.workers import Resources, Work
 from xmask3d_rt.scene import PointCloud, View
 from xmask3d_rt.version import __version__
 
@@ -235,7 +229,7 @@ def evaluate(
         split: of the folder; one without splits gives all its scenes.
         released_views: leave out the views that the released evaluation leaves out.
         state_dir: where counts per scene are kept; None: the user's cache folder.
-        workers, ray, resources: as for `many.jobs.open_slots`.
+        workers, ray, resources: as for `many.slots.open_slots`.
         attempts: how often a scene is tried.
         progress: called with (scenes done, scenes).
 

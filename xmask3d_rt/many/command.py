@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xmask3d_rt.command_errors import EXIT_MISMATCH
-from xmask3d_rt.many.jobs import ATTEMPTS, JobLog, Resources, open_slots, run_jobs
+from xmask3d_rt.many.jobs import ATTEMPTS, JobLog, run_jobs
+from xmask3d_rt.many.slots import open_slots
+from xmask3d_rt.many.workers import Resources
 from xmask3d_rt.memory import count_cores
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

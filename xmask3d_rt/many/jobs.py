@@ -1,22 +1,15 @@
 """Jobs, one per scene, on slots of workers; what is done is logged and never done again.
 
-A slot is one worker: this process, a process of its own, or a Ray actor (`ray_slots.py`). It
-loads its engines once. A worker that dies takes one job with it: the slot gets a new worker and the
-job is tried again, so each job is done once or named as failed.
+A worker that dies takes one job with it: its slot gets a new worker and the job is tried again, so
+each job is done once or named as failed.
 """
 
 import json
 import logging
-import multiprocessing
 import os
-import socket
-import threading
-import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,14 +19,13 @@ from filelock import FileLock, Timeout
 
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.files import atomic_write, describe_write_errors
+from xmask3d_rt.many.workers import Slot
 
 logger = logging.getLogger(__name__)
 
 LOG_FILE = "done.jsonl"
 ATTEMPTS = 3
 
-Work = Callable[[Any], dict[str, Any]]  # payload → what the log records
-OpenWorker = Callable[[int], Work]  # number of the slot → its worker; picklable
 Progress = Callable[[int, int], None]
 
 
@@ -114,106 +106,6 @@ class JobLog:
             temporary.write_text("".join(lines), encoding="utf-8")
 
 
-class Slot(ABC):
-    """A place for one worker."""
-
-    lost: tuple[type[BaseException], ...] = ()  # what a future raises where the worker died
-
-    @abstractmethod
-    def submit(self, payload: Any) -> "Future[dict[str, Any]]":
-        """Start a job; there is none running."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """End the worker; the next job gets another one."""
-
-
-class LocalSlot(Slot):
-    """Works in this process, at once."""
-
-    def __init__(self, open_worker: OpenWorker, number: int = 0) -> None:
-        self._setup = open_worker, number
-        self._hands = WorkerHands(open_worker, number)
-
-    def submit(self, payload: Any) -> "Future[dict[str, Any]]":
-        """Do the job before returning."""
-        future: Future[dict[str, Any]] = Future()
-        try:
-            future.set_result(self._hands.work(payload))
-        except Exception as error:  # handed on, as a process would
-            future.set_exception(error)
-        return future
-
-    def close(self) -> None:
-        """Let go of the worker and of its engines."""
-        self._hands = WorkerHands(*self._setup)
-
-
-class ProcessSlot(Slot):
-    """Works in a process of its own, started afresh (a fork would break CUDA and OpenMP)."""
-
-    lost = (BrokenProcessPool,)
-
-    def __init__(self, open_worker: OpenWorker, number: int) -> None:
-        self._setup = open_worker, number
-        self._executor: ProcessPoolExecutor | None = None
-
-    def submit(self, payload: Any) -> "Future[dict[str, Any]]":
-        """Hand the job to the process, which is started with the first one."""
-        if self._executor is None:
-            self._executor = ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn"), _set_up_process, self._setup
-            )
-        return self._executor.submit(_work_in_process, payload)
-
-    def close(self) -> None:
-        """End the process once it has nothing to do."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = None
-
-
-class WorkerHands:
-    """A worker opened at its first job, whose failures are then those of a job."""
-
-    def __init__(self, open_worker: OpenWorker, number: int) -> None:
-        self._setup = open_worker, number
-        self._work: Work | None = None
-
-    def work(self, payload: Any) -> dict[str, Any]:
-        """Do a job; the record also says where and how long."""
-        start = time.perf_counter()
-        if self._work is None:
-            open_worker, number = self._setup
-            self._work = open_worker(number)
-        record = self._work(payload)
-        seconds = round(time.perf_counter() - start, 3)
-        return {**record, "worker": f"{socket.gethostname()}:{os.getpid()}", "seconds": seconds}
-
-
-_hands: WorkerHands | None = None  # of a worker process
-
-
-def _set_up_process(open_worker: OpenWorker, number: int) -> None:
-    global _hands
-    _hands = WorkerHands(open_worker, number)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for ever, with the engines in memory."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work_in_process(payload: Any) -> dict[str, Any]:
-    if _hands is None:
-        raise RuntimeError("the worker process was not set up")
-    return _hands.work(payload)
-
-
 def run_jobs(
     jobs: Sequence[Job],
     slots: Sequence[Slot],
@@ -268,55 +160,6 @@ def run_jobs(
                 log.add(job, "failed", attempts=attempt, error=reason)
                 failed[job.name] = reason
     return failed
-
-
-def make_local_slots(open_worker: OpenWorker, workers: int) -> list[Slot]:
-    """Slots on this machine: this process for one worker, else a process each.
-
-    Raises:
-        ValueError: workers < 1.
-    """
-    if workers < 1:
-        raise ValueError(f"workers must be >= 1, got {workers}")
-    if workers == 1:
-        return [LocalSlot(open_worker)]
-    return [ProcessSlot(open_worker, number) for number in range(workers)]
-
-
-@contextmanager
-def open_slots(
-    open_worker: OpenWorker, workers: int | None, ray: str | None, resources: "Resources"
-) -> Iterator[list[Slot]]:
-    """Slots on this machine, or on Ray where `ray` names a cluster; closed at the end.
-
-    Args:
-        open_worker: makes a slot's worker.
-        workers: how many; None: one here, on Ray as many as the resources allow.
-        ray: "local", the address of a cluster, or None.
-        resources: of each worker on Ray.
-
-    Raises:
-        ValueError: workers < 1, or Ray is not installed or not reached.
-    """
-    if ray is None:
-        slots = make_local_slots(open_worker, 1 if workers is None else workers)
-    else:
-        from xmask3d_rt.many.ray_slots import make_ray_slots
-
-        slots = make_ray_slots(open_worker, workers, ray, resources)
-    try:
-        yield slots
-    finally:
-        for slot in slots:
-            slot.close()
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What one worker takes on Ray: CPU threads, and a GPU where `gpu` is set."""
-
-    threads: int = 1
-    gpu: bool = False
 
 
 def describe_error(error: BaseException, slot: Slot) -> str:

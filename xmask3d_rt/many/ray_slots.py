@@ -10,7 +10,7 @@ from typing import Any
 
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.extras import describe_install
-from xmask3d_rt.many.jobs import OpenWorker, Resources, Slot, WorkerHands
+from xmask3d_rt.many.workers import OpenWorker, Resources, Slot, WorkerHands
 
 logger = logging.getLogger(__name__)
 

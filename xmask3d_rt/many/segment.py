@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmask3d_rt.classes import ClassList
-from xmask3d_rt.many.jobs import Job, Work
+from xmask3d_rt.many.jobs import Job
 from xmask3d_rt.many.sources import SegmenterSource
+from xmask3d_rt.many.workers import Work
 from xmask3d_rt.rgbd import read_rgbd
 from xmask3d_rt.scene import PointCloud
 
