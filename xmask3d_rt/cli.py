@@ -63,7 +63,10 @@ weights_app = typer.Typer(no_args_is_help=True, help="Look into weight files.")
 app.add_typer(weights_app, name="weights")
 
 SceneArgument = Annotated[
-    Path, typer.Argument(metavar="SCENE", help="Point cloud: .ply, .pcd, .npz, .npy, .txt, .xyz.")
+    Path,
+    typer.Argument(
+        metavar="SCENE", help="Point cloud: .ply, .pcd, .npz, .npy, .txt, .xyz, .csv, .asc, .pts."
+    ),
 ]
 EngineDirOption = Annotated[Path, typer.Option("--engine-dir", help="Folder that `build` made.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
