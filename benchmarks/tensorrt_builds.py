@@ -25,10 +25,10 @@ import typer
 from rich.console import Console
 
 from benchmarks.rows import RESULTS, append_rows, describe_setup
+from xmask3d_rt.components import ENGINES
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export.contracts import ENGINES
 from xmask3d_rt.export.precision import convert_onnx
 from xmask3d_rt.export.script import Script
 from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from xmask3d_rt.components import COMPONENTS, ENGINES
 from xmask3d_rt.config import ModelConfig, Precision
 from xmask3d_rt.engines.backends import BACKENDS, pick_device
 from xmask3d_rt.engines.files import verify_files
@@ -20,8 +21,8 @@ from xmask3d_rt.engines.manifest import Component, Manifest, WeightSource, salva
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.choices import AUTO, Choice, find_auto_device, list_choices
-from xmask3d_rt.export.compiled import describe_backends, list_backend_sources, widen_batch
-from xmask3d_rt.export.contracts import COMPONENTS, ENGINES, Contract, get_contract
+from xmask3d_rt.export.compiled import describe_backends, list_backend_code, widen_batch
+from xmask3d_rt.export.contracts import Contract, get_contract
 from xmask3d_rt.export.engines import build_engine
 from xmask3d_rt.export.fingerprint import (
     CONFIG_PARTS,
@@ -30,7 +31,7 @@ from xmask3d_rt.export.fingerprint import (
     read_versions,
 )
 from xmask3d_rt.export.onnx_export import OPSET
-from xmask3d_rt.export.plain import PLAIN_CONTRACTS, build_plain, pick_plain_precision
+from xmask3d_rt.export.plain import PLAIN_CODE, build_plain, pick_plain_precision
 from xmask3d_rt.export.staging import Staging, open_staging
 from xmask3d_rt.export.tensorrt_build import find_gpu
 from xmask3d_rt.export.weights import Weights
@@ -197,12 +198,11 @@ def _plan(
     device: torch.device,
     options: BuildOptions,
 ) -> Plan:
+    hashed = weights.fingerprint(COMPONENTS[name].namespaces)
     if name not in ENGINES:
-        plain = PLAIN_CONTRACTS[name]
-        hashed = weights.fingerprint(plain.namespaces)
         arithmetic = pick_plain_precision(name, precision, device)
         settings = None if arithmetic is Precision.FP32 else {"precision": arithmetic}
-        fingerprint = compute_fingerprint(config, hashed, plain.sources, settings)
+        fingerprint = compute_fingerprint(config, hashed, PLAIN_CODE[name], settings)
         return Plan(name, fingerprint, precision=arithmetic)
     contract = widen_batch(get_contract(name, config), options.max_batch)
     if options.ahead_of_time:
@@ -216,9 +216,8 @@ def _plan(
         "tolerances": contract.tolerances,
         **describe_backends(choices, device, options),
     }
-    sources = (*contract.sources, *ENGINE_EXPORTER, *list_backend_sources(choices))
-    hashed = weights.fingerprint(contract.namespaces)
-    fingerprint = compute_fingerprint(config, hashed, sources, settings)
+    code = (*contract.code, *ENGINE_EXPORTER, *list_backend_code(choices))
+    fingerprint = compute_fingerprint(config, hashed, code, settings)
     return Plan(name, fingerprint, contract, choices)
 
 

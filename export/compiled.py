@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xmask3d_rt.components import IMAGES
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import BuiltFrom, Compilation, typed_name
 from xmask3d_rt.engines.backends import get_backend
-from xmask3d_rt.engines.base import BATCH_AXIS, AxisRange
+from xmask3d_rt.engines.base import AxisRange
 from xmask3d_rt.engines.onnxruntime import OnnxRuntimeEngine
 from xmask3d_rt.engines.openvino import OpenVinoEngine
 from xmask3d_rt.engines.options import BuildOptions
@@ -29,18 +30,18 @@ from xmask3d_rt.export.precision import convert_onnx
 
 Report = Callable[[str], None]
 # Modules whose code decides a graph in half precision, for the incremental build.
-_HALF_SOURCES = ("xmask3d_rt.export.precision", "xmask3d_rt.export.activation_ranges")
+_HALF_CODE = ("xmask3d_rt.export.precision", "xmask3d_rt.export.activation_ranges")
 
 
-def list_backend_sources(choices: Sequence[Choice]) -> list[str]:
+def list_backend_code(choices: Sequence[Choice]) -> list[str]:
     """Modules whose code decides what the backends of some choices open."""
     backends = [get_backend(choice.backend) for choice in choices]
     half = any(
         backend.built_from is BuiltFrom.TYPED_GRAPH and choice.precision is not Precision.FP32
         for backend, choice in zip(backends, choices, strict=True)
     )
-    modules = {module for backend in backends for module in backend.sources}
-    return [*sorted(modules), *(_HALF_SOURCES if half else ())]
+    modules = {module for backend in backends for module in backend.code}
+    return [*sorted(modules), *(_HALF_CODE if half else ())]
 
 
 def describe_backends(
@@ -58,9 +59,9 @@ def describe_backends(
 def widen_batch(contract: Contract, max_batch: int) -> Contract:
     """The contract with a batch axis of 1 to `max_batch`, where it has one."""
     profile = dict(contract.signature.profile)
-    if BATCH_AXIS not in profile or max_batch == 1:
+    if IMAGES not in profile or max_batch == 1:
         return contract
-    profile[BATCH_AXIS] = AxisRange(1, 1, max_batch)
+    profile[IMAGES] = AxisRange(1, 1, max_batch)
     return replace(contract, signature=replace(contract.signature, profile=profile))
 
 

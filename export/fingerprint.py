@@ -132,7 +132,7 @@ def _is_module(name: str) -> bool:
         return False
 
 
-def list_sources(modules: Sequence[str]) -> tuple[str, ...]:
+def list_code(modules: Sequence[str]) -> tuple[str, ...]:
     """Modules with those that they import, at any depth."""
     found: set[str] = set()
     pending = list(modules)
@@ -146,25 +146,25 @@ def list_sources(modules: Sequence[str]) -> tuple[str, ...]:
 
 def hash_modules(modules: Sequence[str]) -> str:
     """Hash of the code of modules and of what they import."""
-    code = [f"{module} {hash_code(module)}" for module in list_sources(modules)]
+    code = [f"{module} {hash_code(module)}" for module in list_code(modules)]
     return hashlib.sha256("\n".join(code).encode()).hexdigest()
 
 
 def compute_fingerprint(
-    config: ModelConfig, weights: str, sources: Sequence[str], settings: Any
+    config: ModelConfig, weights: str, code: Sequence[str], settings: Any
 ) -> str:
     """The fingerprint of a component.
 
     Args:
         config: of the model; names, classes and thresholds do not count.
         weights: hash of the weight files the component draws on.
-        sources: modules whose code decides the result, as does that of their imports.
+        code: modules whose code decides the result, as does that of their imports.
         settings: anything else, as JSON: signature, backends to try, opset.
     """
     content = {
         "config": {name: dataclasses.asdict(getattr(config, name)) for name in CONFIG_PARTS},
         "weights": weights,
-        "code": {m: hash_code(m) for m in (*list_sources(sources), *EXPORTER)},
+        "code": {m: hash_code(m) for m in (*list_code(code), *EXPORTER)},
         "versions": {k: v for k, v in read_versions().items() if k not in _SEPARATE},
         "settings": settings,
     }

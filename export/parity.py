@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from xmask3d_rt.components import FEATURES
 from xmask3d_rt.config import ClipConfig, Precision
 from xmask3d_rt.export.tolerances import (
     MAX_CHANGED_QUERIES,
@@ -29,7 +30,6 @@ from xmask3d_rt.export.tolerances import (
 
 Arrays = Mapping[str, np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]
-FEATURES = ("enc5", "enc7", "unet2", "unet5", "unet8", "unet11", "dec2", "dec5")
 HEADS = ("fused", "2d", "3d")
 # Large maps are stored strided: name in a run → name in a reference file.
 STORED_MAPS = {name: f"sd_feat{i}" for i, name in enumerate(FEATURES)} | {

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from xmask3d_rt.components import SPARSE_NETS
 from xmask3d_rt.config import ModelConfig, Precision, SparseUNetConfig
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.heads import HEAD_TENSORS
@@ -28,21 +28,13 @@ Report = Callable[[str], None]
 _MASK_EMBED = "sem_seg_head.predictor.post_mask_embed"
 
 
-@dataclass(frozen=True)
-class PlainContract:
-    """What decides a file of plain weights: weight files and code."""
-
-    name: str
-    namespaces: tuple[str, ...]
-    sources: tuple[str, ...]
-
-
+# Modules whose code decides a file, for the incremental build.
 _CODE = "xmask3d_rt.export.plain"
 _SPARSE_CODE = (_CODE, "xmask3d_rt.engines.sparse_unet", "xmask3d_rt.model.sparse_unet")
-PLAIN_CONTRACTS = {
-    "point_encoder": PlainContract("point_encoder", ("xmask3d",), _SPARSE_CODE),
-    "binary_head": PlainContract("binary_head", ("xmask3d",), _SPARSE_CODE),
-    "heads": PlainContract("heads", ("xmask3d",), (_CODE, "xmask3d_rt.engines.heads")),
+PLAIN_CODE = {
+    "point_encoder": _SPARSE_CODE,
+    "binary_head": _SPARSE_CODE,
+    "heads": (_CODE, "xmask3d_rt.engines.heads"),
 }
 # Name of each sparse net in the whole model.
 _SPARSE_PREFIX = {"point_encoder": "pc_decoder.encoder.", "binary_head": "pc_binary_head.encoder."}
@@ -89,7 +81,7 @@ def pick_plain_precision(name: str, precision: str, device: torch.device) -> Pre
     are float32, and bf16 would cost labels of the 3D head.
     """
     half = device.type == "cuda" and precision in (AUTO, Precision.FP16)
-    return Precision.FP16 if half and name in _SPARSE_PREFIX else Precision.FP32
+    return Precision.FP16 if half and name in SPARSE_NETS else Precision.FP32
 
 
 def build_plain(

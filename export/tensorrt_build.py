@@ -18,9 +18,10 @@ from typing import Any
 import psutil
 import torch
 
+from xmask3d_rt.components import IMAGES
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Compilation
-from xmask3d_rt.engines.base import BATCH_AXIS, AxisRange, Signature
+from xmask3d_rt.engines.base import AxisRange, Signature
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.stamp import WEIGHTS_INSIDE, BuildStamp
 from xmask3d_rt.errors import EngineError
@@ -229,11 +230,11 @@ def list_profiles(signature: Signature) -> list[dict[str, list[list[int]]]]:
     if not symbolic or signature.is_static:
         return []
     ranges = [dict(signature.profile)]
-    batch = signature.profile.get(BATCH_AXIS)
+    batch = signature.profile.get(IMAGES)
     if batch is not None and batch.max > 1:
         ranges = [
-            {**ranges[0], BATCH_AXIS: AxisRange(1, 1, 1)},
-            {**ranges[0], BATCH_AXIS: AxisRange(batch.min, batch.max, batch.max)},
+            {**ranges[0], IMAGES: AxisRange(1, 1, 1)},
+            {**ranges[0], IMAGES: AxisRange(batch.min, batch.max, batch.max)},
         ]
     return [
         {

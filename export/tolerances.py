@@ -9,17 +9,15 @@ bf16) on every component's output did to the labels of thin-margin weights sets 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from xmask3d_rt.components import (
+    UNET_FEATURES,
+    VAE_DECODER_FEATURES,
+    VAE_ENCODER_FEATURES,
+    list_upstream,
+)
 from xmask3d_rt.config import Precision
 
 Precisions = Mapping[str, Precision]  # of each component; one that is not named counts as fp32
-
-# Components whose output a component depends on, beside its own.
-UPSTREAM = {
-    "unet": ("vae_encoder", "point_encoder"),
-    "vae_decoder": ("vae_encoder",),
-    "mask_head": ("vae_encoder", "unet", "vae_decoder"),
-    "mask_clip": ("mask_head",),
-}
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,10 @@ STAGES: dict[str, Stage] = {
     **_stages(5e-6, "text_encoder", "text_embed"),
     **_stages(5e-6, "point_encoder", "bottleneck", "enc_out", "pred_3d", "imp_condition"),
     **_stages(5e-6, "binary_head", "binary_logit"),
-    **_stages(1e-5, "vae_encoder", "latent", "noisy_latent", "enc5", "enc7"),
+    **_stages(1e-5, "vae_encoder", "latent", "noisy_latent", *VAE_ENCODER_FEATURES),
     **_stages(5e-6, "point_encoder", "cond_inputs", "cond_emb"),
-    **_stages(1e-5, "unet", "unet2", "unet5", "unet8", "unet11"),
-    **_stages(1e-5, "vae_decoder", "dec2", "dec5"),
+    **_stages(1e-5, "unet", *UNET_FEATURES),
+    **_stages(1e-5, "vae_decoder", *VAE_DECODER_FEATURES),
     **_stages(1e-5, "mask_head", "s2", "s3", "s4", "s5", "ms0", "ms1", "ms2"),
     **_stages(2e-5, "mask_head", "mask_features"),
     **_stages(1e-4, "mask_head", "pred_masks"),
@@ -75,7 +73,7 @@ def is_exact(stage: Stage, precisions: Precisions) -> bool:
             return False
         if component not in seen:
             seen.add(component)
-            pending += UPSTREAM.get(component, ())
+            pending += list_upstream(component)
     return True
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
+from xmask3d_rt.components import COMPONENTS, FEATURES, VIEW_ENGINES
 from xmask3d_rt.engines import AxisRange, Engine, Signature, TensorSpec
-from xmask3d_rt.feature_pass import ENGINES, FEATURES
 
 CPU = torch.device("cpu")
 SIDE, D, Q, E, MAX_BATCH = 8, 6, 5, 4, 3
@@ -17,13 +17,6 @@ SHAPES = {
     "queries": (Q, D),
     "mask_embed_clip": (Q, E),
 }
-TENSORS = {
-    "vae_encoder": (("image",), ("latent", "enc5", "enc7")),
-    "unet": (("latent", "imp_condition"), ("unet2", "unet5", "unet8", "unet11")),
-    "vae_decoder": (("latent",), ("dec2", "dec5")),
-    "mask_head": (FEATURES, ("mask_features", "pred_masks", "queries")),
-    "mask_clip": (("image", "pred_masks"), ("mask_embed_clip",)),
-}
 
 
 class MixingEngine(Engine):
@@ -33,9 +26,10 @@ class MixingEngine(Engine):
     capturable = True
 
     def __init__(self, component, device=CPU, max_batch=MAX_BATCH):
+        declared = COMPONENTS[component]
         inputs, outputs = (
             tuple(TensorSpec(name, "float32", ("B", *SHAPES[name])) for name in names)
-            for names in TENSORS[component]
+            for names in (declared.inputs, declared.outputs)
         )
         signature = Signature(inputs, outputs, {"B": AxisRange(1, 1, max_batch)})
         super().__init__(component, signature, device)
@@ -71,4 +65,4 @@ class MixingHeads:
 
 
 def make_engines(**options):
-    return {name: MixingEngine(name, **options) for name in ENGINES}
+    return {name: MixingEngine(name, **options) for name in VIEW_ENGINES}

@@ -9,10 +9,11 @@ import torch
 from mixing_engines import SHAPES, SIDE, E, MixingEngine, MixingHeads, make_engines
 from recorded_streams import RecordedStreams, find_races
 
+from xmask3d_rt.components import FEATURES, VIEW_ENGINES
 from xmask3d_rt.engines import Manifest, open_engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.feature_pass import ENGINES, FEATURES, FeaturePass
+from xmask3d_rt.feature_pass import FeaturePass
 from xmask3d_rt.kernels import mask_pool
 from xmask3d_rt.stage_times import StageTimes
 from xmask3d_rt.view_masks import check_finite
@@ -302,7 +303,7 @@ def test_batches_given_up_do_no_harm():
 @pytest.fixture(scope="module")
 def tiny(tiny_engines):
     manifest = Manifest.load(tiny_engines)
-    engines = {name: open_engine(manifest, name, "cpu", threads=1) for name in ENGINES}
+    engines = {name: open_engine(manifest, name, "cpu", threads=1) for name in VIEW_ENGINES}
     return manifest.config, engines, Heads.load(manifest.path_of("heads"))
 
 

@@ -20,7 +20,6 @@ from xmask3d_rt.view_pipeline import (
     VoxelFeatures,
 )
 
-SPARSE_NETS = ("point_encoder", "binary_head")
 GPU_GROUP = 4  # views selected at once there: the sparse nets of a single one do not fill it
 
 
@@ -30,7 +29,7 @@ class EnginePipeline(ViewPipeline):
     Args:
         config: the model the engines were built for.
         engines: those of a `FeaturePass`, by name.
-        nets: `SPARSE_NETS` by name.
+        nets: `components.SPARSE_NETS` by name.
         heads: the small layers between the engines.
         device: where points, features and labels live.
         graphs: on a GPU, replay CUDA graphs of the engines that can be captured.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xmask3d_rt.components import FEATURES, VIEW_ENGINES
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.errors import EngineError
@@ -20,18 +21,15 @@ from xmask3d_rt.stage_times import StageTimes, Trace, record_trace
 from xmask3d_rt.streams import CudaStreams, Streams
 from xmask3d_rt.view_masks import ViewMasks, check_finite, embed_masks, is_finite
 
-ENGINES = ("vae_encoder", "unet", "vae_decoder", "mask_head", "mask_clip")
-FEATURES = ("enc5", "enc7", "unet2", "unet5", "unet8", "unet11", "dec2", "dec5")
-
 
 class FeaturePass:
-    """The engines of `ENGINES` and the mask-embedding head, applied to batches of views.
+    """The engines of `VIEW_ENGINES` and the mask-embedding head, applied to batches of views.
 
     One caller at a time. Results are the caller's: they stay as they are while later batches
     are computed.
 
     Args:
-        engines: `ENGINES` by name, on `device`; others are ignored.
+        engines: `VIEW_ENGINES` by name, on `device`; others are ignored.
         heads: the small layers between the engines, on `device`.
         device: where images come from and masks go to.
         graphs: on a GPU, replay CUDA graphs of stages whose engines can be captured.
@@ -49,10 +47,12 @@ class FeaturePass:
         graphs: bool = True,
         streams: Streams | None = None,
     ) -> None:
-        missing = [name for name in ENGINES if name not in engines]
+        missing = [name for name in VIEW_ENGINES if name not in engines]
         if missing:
-            raise EngineError(f"feature pass: no engine {missing[0]}; it needs {list(ENGINES)}")
-        self._engines = {name: engines[name] for name in ENGINES}
+            raise EngineError(
+                f"feature pass: no engine {missing[0]}; it needs {list(VIEW_ENGINES)}"
+            )
+        self._engines = {name: engines[name] for name in VIEW_ENGINES}
         self._heads = heads
         if streams is None and device.type == "cuda":
             streams = CudaStreams(device)

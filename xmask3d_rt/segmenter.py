@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from xmask3d_rt.classes import ClassList, parse_classes, split_base_novel
-from xmask3d_rt.engine_pipeline import SPARSE_NETS, EnginePipeline
+from xmask3d_rt.components import ENGINES, SPARSE_NETS
+from xmask3d_rt.engine_pipeline import EnginePipeline
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.heads import Heads
@@ -24,7 +25,6 @@ from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.rebuild import open_engines
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.feature_pass import ENGINES
 from xmask3d_rt.head_votes import HEADS, HeadVotes
 from xmask3d_rt.host_copy import upload
 from xmask3d_rt.kernels import PointLabels, ProjectedView
@@ -98,8 +98,7 @@ class Segmenter:
     ) -> None:
         manifest = Manifest.load(Path(engine_dir))
         picked = pick_device(device, manifest)
-        names = (*ENGINES, "text_encoder")
-        manifest, engines = open_engines(manifest, names, picked, threads, rebuild)
+        manifest, engines = open_engines(manifest, ENGINES, picked, threads, rebuild)
         nets = {
             name: FoldedSparseUNet.load(
                 manifest.path_of(name), picked, manifest.get(name).precision

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from xmask3d_rt.components import ENGINES
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines import Manifest, open_engine
 from xmask3d_rt.engines.backends import BACKENDS
@@ -22,7 +23,7 @@ from xmask3d_rt.export.compiled import (
     remove_others,
     widen_batch,
 )
-from xmask3d_rt.export.contracts import ENGINES, get_contract
+from xmask3d_rt.export.contracts import get_contract
 from xmask3d_rt.export.tensorrt_build import find_gpu, list_profiles
 from xmask3d_rt.export.validation import make_inputs, relative_error
 from xmask3d_rt.export.weights import SyntheticWeights

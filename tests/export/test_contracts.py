@@ -1,14 +1,18 @@
 """Contracts, component modules and the whole model agree with one another."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+import xmask3d_rt
+from xmask3d_rt.components import COMPONENTS, ENGINES, FEATURES, PLAIN, list_upstream
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines.heads import HEAD_TENSORS
 from xmask3d_rt.errors import CheckpointError, EngineError
 from xmask3d_rt.export.components import MODULES, build_module, load_weights
-from xmask3d_rt.export.contracts import COMPONENTS, ENGINES, get_contract
-from xmask3d_rt.export.plain import PLAIN_CONTRACTS, head_shapes
+from xmask3d_rt.export.contracts import PROFILE, describe_tensors, get_contract
+from xmask3d_rt.export.plain import PLAIN_CODE, head_shapes
 from xmask3d_rt.export.validation import compute_reference, make_inputs
 from xmask3d_rt.export.weights import SyntheticWeights
 from xmask3d_rt.model.sparse_unet import MinkUNet
@@ -93,7 +97,40 @@ def test_head_shapes_are_the_models():
 
 
 def test_components_are_all_known():
-    assert set(COMPONENTS) == {*MODULES, *PLAIN_CONTRACTS}
+    assert list(COMPONENTS) == [*ENGINES, *PLAIN]
+    assert list(MODULES) == list(ENGINES)
+    assert list(PLAIN_CODE) == list(PLAIN)
+
+
+def test_names_are_those_of_the_components():
+    """Names of tensors stand once, in `xmask3d_rt.components`."""
+    config = get_preset("tiny")
+    used = set()
+    for name in ENGINES:
+        component, signature = COMPONENTS[name], get_contract(name, config).signature
+        assert tuple(spec.name for spec in signature.inputs) == component.inputs
+        assert tuple(spec.name for spec in signature.outputs) == component.outputs
+        assert list(signature.profile) == [component.axis]
+        used |= {*component.inputs, *component.outputs}
+    assert set(describe_tensors(config)) == used
+    assert {COMPONENTS[name].axis for name in ENGINES} == set(PROFILE)
+
+
+def test_feature_names_are_declared_once():
+    root = Path(xmask3d_rt.__file__).parents[1]
+    spelled = {
+        path.relative_to(root)
+        for folder in ("xmask3d_rt", "export", "kernels", "benchmarks")
+        for path in (root / folder).rglob("*.py")
+        if any(f'"{name}"' in path.read_text() for name in FEATURES)
+    }
+    assert spelled == {Path("xmask3d_rt/components.py")}
+
+
+def test_upstream_follows_from_the_names():
+    assert list_upstream("mask_head") == ("vae_encoder", "unet", "vae_decoder")
+    assert list_upstream("unet") == ("vae_encoder", "point_encoder")
+    assert list_upstream("text_encoder") == ()
 
 
 def test_unknown_engine_rejected():

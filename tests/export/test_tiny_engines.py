@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from xmask3d_rt.components import COMPONENTS, ENGINES
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines import Manifest
 from xmask3d_rt.engines.backends import open_file
 from xmask3d_rt.export.components import build_module
-from xmask3d_rt.export.contracts import COMPONENTS, ENGINES, get_contract
+from xmask3d_rt.export.contracts import get_contract
 from xmask3d_rt.export.validation import (
     check_graph,
     check_values,
@@ -28,7 +29,7 @@ def manifest(tiny_engines):
 
 
 def test_all_components_with_parity(manifest):
-    assert tuple(manifest.components) == COMPONENTS
+    assert tuple(manifest.components) == tuple(COMPONENTS)
     manifest.verify(full=True)
     for component in manifest.components.values():
         assert component.parity is not None

@@ -24,7 +24,7 @@ SIGNATURE = Signature(
     outputs=(TensorSpec("y", "float32", ("B", "T")),),
     profile={"B": AxisRange(1, 1, 1), "T": AxisRange(1, 3, 9)},
 )
-CONTRACT = Contract("sum", SIGNATURE, (), (), {"y": 1e-5})
+CONTRACT = Contract("sum", SIGNATURE, (), {"y": 1e-5})
 
 
 class Sum(torch.nn.Module):

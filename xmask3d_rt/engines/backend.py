@@ -93,7 +93,7 @@ class Backend:
             backend opens what it is built from. Imported by a build alone.
         settings: `module:function` of a device and the build's options that says what decides an
             engine beside graph, code and versions, as JSON; empty for nothing.
-        sources: modules whose code decides the artifact.
+        code: modules whose code decides the artifact.
         ahead_of_time: builds for devices that are not here.
     """
 
@@ -110,7 +110,7 @@ class Backend:
     artifact: Callable[[Precision], str] = lambda precision: ONNX_NAME
     compiler: str = ""
     settings: str = ""
-    sources: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
     ahead_of_time: bool = False
 
     @property

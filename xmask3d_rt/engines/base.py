@@ -21,7 +21,6 @@ from xmask3d_rt.records import Count, Line, record, show
 
 Array = np.ndarray | torch.Tensor
 Axis = int | str
-BATCH_AXIS = "B"  # images of a call
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,

@@ -153,7 +153,7 @@ BACKEND = Backend(
     artifact=lambda precision: "model.pt2",
     compiler="xmask3d_rt.export.inductor_build:compile_component",
     settings="xmask3d_rt.export.inductor_build:describe_settings",
-    sources=("xmask3d_rt.export.inductor_build",),
+    code=("xmask3d_rt.export.inductor_build",),
 )
 
 

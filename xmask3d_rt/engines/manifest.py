@@ -17,8 +17,9 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic_core import from_json
 
+from xmask3d_rt.components import IMAGES
 from xmask3d_rt.config import PRESETS, ClassSplit, ModelConfig, Precision, get_preset
-from xmask3d_rt.engines.base import BATCH_AXIS, Signature
+from xmask3d_rt.engines.base import Signature
 from xmask3d_rt.engines.build_command import format_command, list_arguments
 from xmask3d_rt.engines.files import FileEntry, verify_files, write_atomically
 from xmask3d_rt.engines.options import BuildOptions
@@ -255,7 +256,7 @@ def _recover_options(component: Component) -> Component:
     """A component of a manifest of schema 1 with the build options that its parts show."""
     profile = {} if component.signature is None else component.signature.profile
     options = BuildOptions(
-        max_batch=profile[BATCH_AXIS].max if BATCH_AXIS in profile else 1,
+        max_batch=profile[IMAGES].max if IMAGES in profile else 1,
         strip_weights=component.backend == "tensorrt"
         and any(entry.path.endswith(".onnx") for entry in component.files),
     )

@@ -323,6 +323,6 @@ BACKEND = Backend(
     artifact=lambda precision: "model.engine",
     compiler="xmask3d_rt.export.tensorrt_build:compile_component",
     settings="xmask3d_rt.export.tensorrt_build:describe_settings",
-    sources=("xmask3d_rt.export.tensorrt_build", "xmask3d_rt.export.tensorrt_child"),
+    code=("xmask3d_rt.export.tensorrt_build", "xmask3d_rt.export.tensorrt_child"),
     ahead_of_time=True,
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from xmask3d_rt.components import FEATURES
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.kernels import build_unet_maps, mask_pool
 from xmask3d_rt.model.clip import Clip
@@ -28,8 +29,6 @@ from xmask3d_rt.model.pixel_decoder import PixelDecoder
 from xmask3d_rt.model.projections import ConditionProjection, FeatureProjections
 from xmask3d_rt.model.sparse_unet import BinaryHead, PointEncoder
 from xmask3d_rt.text import sd_empty_prompt_ids, tokenize
-
-FEATURE_NAMES = ("enc5", "enc7", "unet2", "unet5", "unet8", "unet11", "dec2", "dec5")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class SparseOutput:
 
 @dataclass(frozen=True)
 class DiffusionOutput:
-    """Conditions, latents and the eight features in the order of `FEATURE_NAMES`."""
+    """Conditions, latents and the eight features in the order of `FEATURES`."""
 
     cond_inputs: Tensor
     cond_emb: Tensor
@@ -119,7 +118,7 @@ class ModelOutput:
         parts = (self.sparse, self.diffusion, self.masks)
         named = {f.name: getattr(part, f.name) for part in parts for f in fields(part)}
         features = named.pop("features")
-        named |= dict(zip(FEATURE_NAMES, features, strict=True))
+        named |= dict(zip(FEATURES, features, strict=True))
         named |= {f"s{i}": x for i, x in enumerate(self.pyramid, start=2)}
         named |= {f"ms{i}": x for i, x in enumerate(self.levels)}
         for name in ("mask_features", "mask_embed_clip", "text_embed", "logit_scale"):
