@@ -9,20 +9,22 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from xmask3d_rt.components import COMPONENTS, ENGINES
+from xmask3d_rt.components import COMPONENTS, PLAIN
 from xmask3d_rt.config import ModelConfig, Precision
 from xmask3d_rt.engines.backends import BACKENDS, pick_device
 from xmask3d_rt.engines.files import verify_files
 from xmask3d_rt.engines.manifest import Component, Manifest, WeightSource, salvage
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export.choices import AUTO, Choice, find_auto_device, list_choices
+from xmask3d_rt.export.choices import AUTO, find_auto_device, list_choices
 from xmask3d_rt.export.compiled import describe_backends, list_backend_code, widen_batch
-from xmask3d_rt.export.contracts import Contract, get_contract
+from xmask3d_rt.export.component_build import ComponentBuild
+from xmask3d_rt.export.contracts import get_contract
 from xmask3d_rt.export.engines import build_engine
 from xmask3d_rt.export.fingerprint import (
     CONFIG_PARTS,
@@ -31,7 +33,7 @@ from xmask3d_rt.export.fingerprint import (
     read_versions,
 )
 from xmask3d_rt.export.onnx_export import OPSET
-from xmask3d_rt.export.plain import PLAIN_CODE, build_plain, pick_plain_precision
+from xmask3d_rt.export.plain import PLAIN_CODE, build_plain, choose_plain
 from xmask3d_rt.export.staging import Staging, open_staging
 from xmask3d_rt.export.tensorrt_build import find_gpu
 from xmask3d_rt.export.weights import Weights
@@ -50,17 +52,6 @@ class Reporter:
 
     def done(self, component: Component, outcome: str, seconds: float) -> None:
         """A component is ready; `outcome` is built, resumed or unchanged."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One component to be had: what it depends on and how to try it."""
-
-    name: str
-    fingerprint: str
-    contract: Contract | None = None
-    choices: tuple[Choice, ...] = ()
-    precision: Precision = Precision.FP32  # of a component outside the engines
 
 
 @dataclass
@@ -118,8 +109,8 @@ def build_engines(
     reporter = reporter or Reporter()
     options = options or BuildOptions()
     target = pick_build_device(device, backend, options)
-    plans = plan_components(config, weights, backend, precision, only, target, options)
-    names = [plan.name for plan in plans]
+    builds = plan_components(config, weights, backend, precision, only, target, options)
+    names = [build.name for build in builds]
     with open_staging(out) as staging:
         if not replace:
             _check_same(out, config, weights.source)
@@ -128,17 +119,17 @@ def build_engines(
         result = BuildResult(Manifest(config, weights.source, read_versions(), {}, out))
         reporter.start(names)
         staged = []
-        for plan in plans:
-            with _timed(result, plan.name):
-                component, outcome = _obtain(
-                    plan, config, weights, target, staging, existing, force, reporter, options
-                )
+        for build in builds:
+            build = dataclasses.replace(build, report=partial(reporter.step, build.name))
+            with _timed(result, build.name):
+                component, outcome = _obtain(build, staging, existing, force)
+            # also of one that was there: options that change nothing in it may have changed
             component = dataclasses.replace(component, options=options, device=target.type)
             if outcome != "unchanged":
                 staged.append(component)
-            result.outcomes[plan.name] = outcome
-            kept[plan.name] = component
-            reporter.done(component, outcome, result.seconds[plan.name])
+            result.outcomes[build.name] = outcome
+            kept[build.name] = component
+            reporter.done(component, outcome, result.seconds[build.name])
         components = {name: kept[name] for name in COMPONENTS if name in kept}
         result.manifest.components.update(components)
         staging.commit(result.manifest, staged)
@@ -169,56 +160,51 @@ def plan_components(
     only: Sequence[str],
     device: torch.device,
     options: BuildOptions,
-) -> list[Plan]:
+) -> list[ComponentBuild]:
     """What a build will have to do; arguments as of `build_engines`, `device` as picked.
 
     Raises:
         EngineError: an unknown component, backend or precision, or none that fit.
     """
-    return [
-        _plan(name, config, weights, backend, precision, device, options) for name in _select(only)
-    ]
-
-
-def _select(only: Sequence[str]) -> tuple[str, ...]:
     unknown = sorted(set(only) - set(COMPONENTS))
     if unknown:
         raise EngineError(
             f"unknown component {unknown[0]!r}; components are {', '.join(COMPONENTS)}"
         )
-    return tuple(name for name in COMPONENTS if not only or name in only)
+    builds = []
+    for name in COMPONENTS:
+        if only and name not in only:
+            continue
+        if name in PLAIN:
+            contract, choices = None, (choose_plain(name, precision, device),)
+        else:
+            contract = widen_batch(get_contract(name, config), options.max_batch)
+            able = _check_ahead_of_time(backend) if options.ahead_of_time else backend
+            choices = list_choices(contract, able, precision, device)
+        build = ComponentBuild(name, config, weights, device, choices, "", contract, options)
+        builds.append(dataclasses.replace(build, fingerprint=_compute_fingerprint(build)))
+    return builds
 
 
-def _plan(
-    name: str,
-    config: ModelConfig,
-    weights: Weights,
-    backend: str,
-    precision: str,
-    device: torch.device,
-    options: BuildOptions,
-) -> Plan:
-    hashed = weights.fingerprint(COMPONENTS[name].namespaces)
-    if name not in ENGINES:
-        arithmetic = pick_plain_precision(name, precision, device)
-        settings = None if arithmetic is Precision.FP32 else {"precision": arithmetic}
-        fingerprint = compute_fingerprint(config, hashed, PLAIN_CODE[name], settings)
-        return Plan(name, fingerprint, precision=arithmetic)
-    contract = widen_batch(get_contract(name, config), options.max_batch)
-    if options.ahead_of_time:
-        backend = _check_ahead_of_time(backend)
-    choices = list_choices(contract, backend, precision, device)
+def _compute_fingerprint(build: ComponentBuild) -> str:
+    """Hash of everything that the files of a component depend on."""
+    hashed = build.weights.fingerprint(COMPONENTS[build.name].namespaces)
+    contract, choices, device = build.contract, build.choices, build.device
+    settings: dict[str, object] | None
+    if contract is None:
+        precision = choices[0].precision
+        settings = None if precision is Precision.FP32 else {"precision": precision}
+        return compute_fingerprint(build.config, hashed, PLAIN_CODE[build.name], settings)
     settings = {
         "signature": str(contract.signature),
         "choices": [(choice.backend, choice.precision) for choice in choices],
         "device": device.type if device.type == "cpu" else f"cuda {find_gpu()}",
         "opset": OPSET,
         "tolerances": contract.tolerances,
-        **describe_backends(choices, device, options),
+        **describe_backends(choices, device, build.options),
     }
     code = (*contract.code, *ENGINE_EXPORTER, *list_backend_code(choices))
-    fingerprint = compute_fingerprint(config, hashed, code, settings)
-    return Plan(name, fingerprint, contract, choices)
+    return compute_fingerprint(build.config, hashed, code, settings)
 
 
 def _check_ahead_of_time(backend: str) -> str:
@@ -305,62 +291,36 @@ def _list_kept(
 
 
 def _obtain(
-    plan: Plan,
-    config: ModelConfig,
-    weights: Weights,
-    device: torch.device,
-    staging: Staging,
-    existing: Manifest | None,
-    force: bool,
-    reporter: Reporter,
-    options: BuildOptions,
+    build: ComponentBuild, staging: Staging, existing: Manifest | None, force: bool
 ) -> tuple[Component, str]:
     """A component that is unchanged, was finished by an interrupted build, or is built now."""
     if not force:
-        unchanged = _find_unchanged(plan, existing)
+        unchanged = _find_unchanged(build, existing)
         if unchanged is not None:
             return unchanged, "unchanged"
-        finished = staging.find(plan.name, plan.fingerprint)
+        finished = staging.find(build.name, build.fingerprint)
         if finished is not None:
             return finished, "resumed"
-
-    def report(step: str) -> None:
-        reporter.step(plan.name, step)
-
-    if plan.contract is None:
-        name = f"{plan.name}.safetensors"
+    if build.contract is None:
+        name = f"{build.name}.safetensors"
         with staging.writing(name):
-            path = staging.start_file(name)
-            component = build_plain(
-                plan.name, config, weights, path, plan.fingerprint, report, plan.precision
-            )
+            component = build_plain(build, staging.start_file(name))
             staging.finish(component)
         return component, "built"
-    with staging.writing(plan.name):
-        folder = staging.start_folder(plan.name)
-        component = build_engine(
-            plan.contract,
-            config,
-            weights,
-            plan.choices,
-            device,
-            folder,
-            plan.fingerprint,
-            report,
-            options,
-        )
+    with staging.writing(build.name):
+        component = build_engine(build, staging.start_folder(build.name))
         staging.finish(component)
     return component, "built"
 
 
-def _find_unchanged(plan: Plan, existing: Manifest | None) -> Component | None:
-    component = None if existing is None else existing.components.get(plan.name)
-    if existing is None or component is None or component.fingerprint != plan.fingerprint:
+def _find_unchanged(build: ComponentBuild, existing: Manifest | None) -> Component | None:
+    component = None if existing is None else existing.components.get(build.name)
+    if existing is None or component is None or component.fingerprint != build.fingerprint:
         return None
     try:
         verify_files(existing.root, component.files)
     except EngineError as error:
-        logger.warning("%s is built again: %s", plan.name, error)
+        logger.warning("%s is built again: %s", build.name, error)
         return None
     return component
 

@@ -12,23 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from xmask3d_rt.components import IMAGES
 from xmask3d_rt.config import Precision
-from xmask3d_rt.engines.backend import BuiltFrom, Compilation, typed_name
-from xmask3d_rt.engines.backends import get_backend
-from xmask3d_rt.engines.base import AxisRange
-from xmask3d_rt.engines.onnxruntime import OnnxRuntimeEngine
-from xmask3d_rt.engines.openvino import OpenVinoEngine
+from xmask3d_rt.engines.backend import BuiltFrom, Compilation, EngineFile, typed_name
+from xmask3d_rt.engines.backends import BACKENDS, get_backend
+from xmask3d_rt.engines.base import AxisRange, Engine
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.stamp import WEIGHTS_INSIDE, read_stamp, stamp_path
 from xmask3d_rt.export.activation_ranges import find_overflows
 from xmask3d_rt.export.choices import Choice
+from xmask3d_rt.export.component_build import ComponentBuild, Exported
 from xmask3d_rt.export.contracts import Contract
 from xmask3d_rt.export.precision import convert_onnx
 
-Report = Callable[[str], None]
 # Modules whose code decides a graph in half precision, for the incremental build.
 _HALF_CODE = ("xmask3d_rt.export.precision", "xmask3d_rt.export.activation_ranges")
 
@@ -65,27 +62,8 @@ def widen_batch(contract: Contract, max_batch: int) -> Contract:
     return replace(contract, signature=replace(contract.signature, profile=profile))
 
 
-def compile_choice(
-    contract: Contract,
-    choice: Choice,
-    module: nn.Module | None,
-    inputs: Sequence[Tensor],
-    onnx: Path,
-    device: torch.device,
-    options: BuildOptions,
-    report: Report,
-) -> Path:
-    """Make what the backend of a choice opens.
-
-    Args:
-        contract: of the component.
-        choice: backend and precision.
-        module: the torch module; some backends compile it.
-        inputs: example inputs, in the contract's order.
-        onnx: the exported fp32 graph; results lie beside it.
-        device: where the engine will run.
-        options: see there.
-        report: told what is being done.
+def compile_choice(build: ComponentBuild, exported: Exported, choice: Choice) -> Path:
+    """Make what the backend of a choice opens, beside the exported graph.
 
     Returns:
         the file to open.
@@ -94,22 +72,22 @@ def compile_choice(
         EngineError: the backend cannot build it.
     """
     backend = get_backend(choice.backend)
-    graph = None if backend.built_from is BuiltFrom.MODULE else onnx
+    graph = None if backend.built_from is BuiltFrom.MODULE else exported.graph
     if backend.built_from is BuiltFrom.TYPED_GRAPH:
-        graph = convert_typed(contract, choice.precision, inputs, onnx, report)
-    output = onnx.parent / backend.artifact(choice.precision)
+        graph = convert_typed(build, exported, choice.precision)
+    output = exported.graph.parent / backend.artifact(choice.precision)
     if backend.compiler:
-        report(f"compile {choice.backend} {choice.precision}")
+        build.report(f"compile {choice.backend} {choice.precision}")
         job = Compilation(
-            component=contract.name,
-            signature=contract.signature,
+            component=build.name,
+            signature=exported.contract.signature,
             precision=choice.precision,
-            device=device,
+            device=build.device,
             output=output,
-            inputs=tuple(inputs),
+            inputs=exported.inputs,
             graph=graph,
-            module=module,
-            options=options,
+            module=exported.module,
+            options=build.options,
         )
         find_function(backend.compiler)(job)
     return output
@@ -121,44 +99,39 @@ def find_function(path: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
-def convert_typed(
-    contract: Contract, precision: Precision, inputs: Sequence[Tensor], onnx: Path, report: Report
-) -> Path:
+def convert_typed(build: ComponentBuild, exported: Exported, precision: Precision) -> Path:
     """The graph in a precision; the exported file itself in fp32.
 
     In fp16, operators that come near the end of its range on the example inputs stay in fp32.
     """
     if precision is Precision.FP32:
-        return onnx
-    target = onnx.parent / typed_name(precision)
+        return exported.graph
+    target = exported.graph.parent / typed_name(precision)
     if target.is_file():
         return target
     keep: dict[str, float] = {}
     if precision is Precision.FP16:
-        report("activation ranges")
-        names = [spec.name for spec in contract.signature.inputs]
-        feeds = dict(zip(names, (x.cpu().numpy() for x in inputs), strict=True))
-        keep = find_overflows(onnx, feeds)
-    report(f"convert to {precision}")
-    convert_onnx(onnx, target, precision, keep)
+        build.report("activation ranges")
+        names = [spec.name for spec in exported.contract.signature.inputs]
+        feeds = dict(zip(names, (x.cpu().numpy() for x in exported.inputs), strict=True))
+        keep = find_overflows(exported.graph, feeds)
+    build.report(f"convert to {precision}")
+    convert_onnx(exported.graph, target, precision, keep)
     return target
 
 
-def open_typed(
-    contract: Contract, precision: Precision, onnx: Path
-) -> OnnxRuntimeEngine | OpenVinoEngine:
+def open_typed(exported: Exported, precision: Precision) -> Engine:
     """The graph of a precision on this machine's CPU, to check what cannot run here.
 
     Raises:
         EngineError: no library that computes in this precision is installed.
     """
-    cpu = torch.device("cpu")
-    if precision is Precision.BF16:
-        # ONNX Runtime has no bf16 on a CPU; OpenVINO at fp32 keeps to the types of the graph
-        path = onnx.parent / typed_name(precision)
-        return OpenVinoEngine(contract.name, path, contract.signature, cpu, Precision.FP32)
-    path = onnx if precision is Precision.FP32 else onnx.parent / typed_name(precision)
-    return OnnxRuntimeEngine(contract.name, path, contract.signature, cpu)
+    path = exported.graph.parent / typed_name(precision)
+    cpu, contract = torch.device("cpu"), exported.contract
+    backend = next(b for b in BACKENDS.values() if precision in b.typed_on_cpu)
+    # the graph has its types inside: nothing is to be converted when loading
+    file = EngineFile(contract.name, path, contract.signature, Precision.FP32)
+    return backend.open(file, cpu, None)
 
 
 def list_artifacts(path: Path) -> list[Path]:

@@ -10,10 +10,9 @@ import inspect
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,73 +64,43 @@ class Cast(nn.Module):
         return x.to(self.dtype) if x.is_floating_point() else x
 
 
-def build_inductor(
-    component: str,
-    module: nn.Module,
-    inputs: Sequence[Tensor],
-    output: Path,
-    signature: Signature,
-    precision: Precision,
-    device: torch.device,
-) -> InductorReport:
+def compile_component(job: Compilation) -> InductorReport:
     """Compile a component into a package with its stamp.
 
     Args:
-        component: name, for messages and the stamp.
-        module: in evaluation mode, fp32; takes and returns what the signature lists.
-        inputs: example inputs, in order.
-        output: `.pt2` file to write, whole or not at all.
-        signature: inputs, outputs and the ranges of symbolic axes.
-        precision: arithmetic.
-        device: compiled for this one.
+        job: with the module, and the `.pt2` file to write.
 
     Raises:
-        EngineError: no C++ compiler, a GPU asked for where there is none, or the module cannot
-            be exported or compiled.
+        EngineError: there is no module, no C++ compiler, a GPU asked for where there is none, or
+            the module cannot be exported or compiled.
     """
+    if job.module is None:
+        raise EngineError(f"{job.component}: backend inductor needs the torch module")
     check_compiler()
     started = time.perf_counter()
-    target = describe_target(device)
-    if precision is not Precision.FP32:
-        module = Cast(module, PRECISION_DTYPES[precision])
-    module = module.to(device)
-    examples = tuple(x.to(device) for x in inputs)
-    with stage_beside(output) as scratch:
+    target = describe_target(job.device)
+    module = job.module
+    if job.precision is not Precision.FP32:
+        module = Cast(module, PRECISION_DTYPES[job.precision])
+    module = module.to(job.device)
+    examples = tuple(x.to(job.device) for x in job.inputs)
+    with stage_beside(job.output) as scratch:
         part = scratch / "model.pt2"
         try:
             with torch.no_grad(), _quiet():
                 program = torch.export.export(
-                    module, examples, dynamic_shapes=_dynamic_shapes(module, signature)
+                    module, examples, dynamic_shapes=_dynamic_shapes(module, job.signature)
                 )
                 torch._inductor.aoti_compile_and_package(program, package_path=str(part))
         except Exception as error:  # torch's compiler has no exception of its own
             raise EngineError(
-                f"{component}: torch cannot compile it for {target}: {_describe(error)}; build "
-                f"it with --backend onnxruntime"
+                f"{job.component}: torch cannot compile it for {target}: {_describe(error)}; "
+                f"build it with --backend onnxruntime"
             ) from error
-        part.replace(output)
-    stamp = BuildStamp(component, LIBRARY, torch.__version__, target, precision)
-    dataclasses.replace(stamp, instructions=list_instructions(device)).save(output)
-    return InductorReport(time.perf_counter() - started, output.stat().st_size)
-
-
-def compile_component(job: Compilation) -> InductorReport:
-    """Compile what a build hands on; see `build_inductor`.
-
-    Raises:
-        EngineError: there is no module, or as `build_inductor`.
-    """
-    if job.module is None:
-        raise EngineError(f"{job.component}: backend inductor needs the torch module")
-    return build_inductor(
-        job.component,
-        job.module,
-        job.inputs,
-        job.output,
-        job.signature,
-        job.precision,
-        job.device,
-    )
+        part.replace(job.output)
+    stamp = BuildStamp(job.component, LIBRARY, torch.__version__, target, job.precision)
+    dataclasses.replace(stamp, instructions=list_instructions(job.device)).save(job.output)
+    return InductorReport(time.perf_counter() - started, job.output.stat().st_size)
 
 
 def describe_settings(device: torch.device, options: BuildOptions) -> dict[str, object]:

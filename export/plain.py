@@ -1,7 +1,7 @@
 """The components that run outside engines, as safetensors: small heads and both sparse nets."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,12 +11,14 @@ from torch import Tensor
 
 from xmask3d_rt.components import SPARSE_NETS
 from xmask3d_rt.config import ModelConfig, Precision, SparseUNetConfig
+from xmask3d_rt.engines.build_command import PLAIN_BACKEND
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.heads import HEAD_TENSORS
 from xmask3d_rt.engines.manifest import Component, Parity
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.errors import CheckpointError, ExportMismatch
-from xmask3d_rt.export.choices import AUTO
+from xmask3d_rt.export.choices import AUTO, Choice
+from xmask3d_rt.export.component_build import ComponentBuild
 from xmask3d_rt.export.components import load_weights, skip_initialization
 from xmask3d_rt.export.validation import SEED, relative_error
 from xmask3d_rt.export.weights import Weights
@@ -24,7 +26,6 @@ from xmask3d_rt.files import atomic_write
 from xmask3d_rt.kernels import build_unet_maps
 from xmask3d_rt.model.sparse_unet import MinkUNet
 
-Report = Callable[[str], None]
 _MASK_EMBED = "sem_seg_head.predictor.post_mask_embed"
 
 
@@ -74,52 +75,37 @@ def head_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def pick_plain_precision(name: str, precision: str, device: torch.device) -> Precision:
-    """Arithmetic of a component outside the engines: fp16 for sparse nets on a GPU, else fp32.
+def choose_plain(name: str, precision: str, device: torch.device) -> Choice:
+    """How a component outside the engines is kept: fp16 for sparse nets on a GPU, else fp32.
 
     A GPU multiplies fp16 many times faster, and its sums stay float32. The processor's products
     are float32, and bf16 would cost labels of the 3D head.
     """
-    half = device.type == "cuda" and precision in (AUTO, Precision.FP16)
-    return Precision.FP16 if half and name in SPARSE_NETS else Precision.FP32
+    half = device.type == "cuda" and precision in (AUTO, Precision.FP16) and name in SPARSE_NETS
+    arithmetic = Precision.FP16 if half else Precision.FP32
+    return Choice(PLAIN_BACKEND, arithmetic, "runs outside the engines")
 
 
-def build_plain(
-    name: str,
-    config: ModelConfig,
-    weights: Weights,
-    path: Path,
-    fingerprint: str,
-    report: Report,
-    precision: Precision = Precision.FP32,
-) -> Component:
+def build_plain(build: ComponentBuild, path: Path) -> Component:
     """Write one component of plain weights to `path` and check it.
 
     Raises:
         CheckpointError: a weight is missing or has another shape.
         ExportMismatch: what was written does not read back the same.
     """
-    if name == "heads":
-        report("weights")
-        parity = _write_heads(config, weights, path)
+    (choice,) = build.choices
+    build.report("weights")
+    if build.name in SPARSE_NETS:
+        parity = _write_sparse_net(build, choice.precision, path)
     else:
-        parity = _write_sparse_net(name, config, weights, path, report, precision)
-    report("hash")
-    return Component(
-        name=name,
-        backend="torch",
-        precision=precision,
-        files=(describe_file(path),),
-        signature=None,
-        fingerprint=fingerprint,
-        parity=parity,
-        reason="runs outside the engines",
-    )
+        parity = _write_heads(build, path)
+    build.report("hash")
+    return build.describe(choice, (describe_file(path),), parity)
 
 
-def _write_heads(config: ModelConfig, weights: Weights, path: Path) -> Parity:
-    shapes = head_shapes(config)
-    tensors = {name: read_tensor(weights, name, shapes[name]) for name in HEAD_TENSORS}
+def _write_heads(build: ComponentBuild, path: Path) -> Parity:
+    shapes = head_shapes(build.config)
+    tensors = {name: read_tensor(build.weights, name, shapes[name]) for name in HEAD_TENSORS}
     with atomic_write(path) as temporary:
         save_file(tensors, temporary)
     written = load_file(path)
@@ -129,27 +115,19 @@ def _write_heads(config: ModelConfig, weights: Weights, path: Path) -> Parity:
     return Parity("weights, exactly", tolerances={"tensors": 0.0}, errors={"tensors": 0.0})
 
 
-def _write_sparse_net(
-    name: str,
-    config: ModelConfig,
-    weights: Weights,
-    path: Path,
-    report: Report,
-    precision: Precision,
-) -> Parity:
+def _write_sparse_net(build: ComponentBuild, precision: Precision, path: Path) -> Parity:
     """Fold BatchNorm into the convolutions and compare with the module on a random cloud."""
-    report("weights")
-    shape: SparseUNetConfig = getattr(config, name)
+    shape: SparseUNetConfig = getattr(build.config, build.name)
     with skip_initialization():
         module = MinkUNet(shape)
-    prefix = _SPARSE_PREFIX[name]
-    load_weights(module, weights, lambda key: prefix + key)
-    report("fold")
+    prefix = _SPARSE_PREFIX[build.name]
+    load_weights(module, build.weights, lambda key: prefix + key)
+    build.report("fold")
     with _single_thread():
         folded = fold_sparse_unet(module.state_dict())
     with atomic_write(path) as temporary:
         save_file(folded, temporary)
-    report("check")
+    build.report("check")
     coords = make_voxels(_CHECK_VOXELS)
     generator = torch.Generator().manual_seed(SEED)
     feats = 2 * torch.rand(len(coords), shape.in_channels, generator=generator) - 1
@@ -163,7 +141,7 @@ def _write_sparse_net(
     for output, error in errors.items():
         if not error <= allowed:  # so that NaN, of a weight that is none, is refused as well
             raise ExportMismatch(
-                f"{name}: {output} of the folded net differs from the torch module by "
+                f"{build.name}: {output} of the folded net differs from the torch module by "
                 f"{error:.2e} (relative L2), allowed is {allowed:.0e}"
             )
     return Parity("torch module, fp32", dict.fromkeys(names, allowed), errors)

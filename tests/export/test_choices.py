@@ -8,11 +8,14 @@ import torch
 
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines import Parity, openvino
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export import choices as choices_module
 from xmask3d_rt.export import engines as engine_builder
 from xmask3d_rt.export.choices import Choice, list_choices
+from xmask3d_rt.export.component_build import ComponentBuild, Exported
 from xmask3d_rt.export.contracts import get_contract
+from xmask3d_rt.export.weights import SyntheticWeights
 
 PARITY = Parity("module", {"unet2": 1e-5}, {"unet2": 1e-6})
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -110,25 +113,50 @@ def test_missing_backend_is_passed_over(monkeypatch):
 def test_next_choice_after_a_mismatch(monkeypatch, tmp_path):
     tried = []
 
-    def check(contract, component, path, cases, device):
-        tried.append(component.backend)
-        if component.backend == "openvino":
+    def check(build, exported, choice, path):
+        tried.append((choice.backend, path.name))
+        if choice.backend == "openvino":
             raise ExportMismatch("unet: off by 1e-1")
         return PARITY
 
-    monkeypatch.setattr(engine_builder, "check_engine", check)
-    component = engine_builder.Component("unet", "", Precision.FP32, (), None, "", None)
+    monkeypatch.setattr(engine_builder, "check_choice", check)
     choices = (
         Choice("openvino", Precision.BF16, "fast"),
         Choice("onnxruntime", Precision.FP32, "reference"),
     )
-    found = engine_builder.check_choices(
-        UNET, component, tmp_path, [], choices, CPU, report=lambda step: None
-    )
-    assert tried == ["openvino", "onnxruntime"]
-    assert (found.backend, found.precision, found.parity) == ("onnxruntime", "fp32", PARITY)
+    build = ComponentBuild("unet", get_preset("tiny"), SyntheticWeights(), CPU, choices, "", UNET)
+    exported = Exported(UNET, (), tmp_path / "model.onnx")
+    found, parity = engine_builder.check_choices(build, exported)
+    assert tried == [("openvino", "model.onnx"), ("onnxruntime", "model.onnx")]
+    assert (found.backend, found.precision, parity) == ("onnxruntime", "fp32", PARITY)
     assert found.reason == "reference; openvino bf16 rejected: unet: off by 1e-1"
     with pytest.raises(ExportMismatch, match="off by 1e-1"):
-        engine_builder.check_choices(
-            UNET, component, tmp_path, [], choices[:1], CPU, report=lambda step: None
-        )
+        engine_builder.check_choices(dataclasses.replace(build, choices=choices[:1]), exported)
+    with pytest.raises(EngineError, match="unet: no backend to try"):
+        engine_builder.check_choices(dataclasses.replace(build, choices=()), exported)
+
+
+def test_engine_of_plain_weights_rejected(tmp_path):
+    choices = (Choice("torch", Precision.FP32, "runs outside the engines"),)
+    build = ComponentBuild("heads", get_preset("tiny"), SyntheticWeights(), CPU, choices, "")
+    with pytest.raises(EngineError, match="heads runs outside the engines"):
+        engine_builder.export_component(build, tmp_path, set())
+
+
+def test_the_entry_says_what_was_asked_for(tmp_path):
+    options = BuildOptions(max_batch=2)
+    choice = Choice("onnxruntime", Precision.FP32, "as asked")
+    build = ComponentBuild(
+        "unet", get_preset("tiny"), SyntheticWeights(), CPU, (choice,), "f", UNET, options
+    )
+    entry = build.describe(choice, (), PARITY, opset=18)
+    assert (entry.options, entry.device, entry.reason) == (options, "cpu", "as asked")
+    assert (entry.signature, entry.fingerprint, entry.opset) == (UNET.signature, "f", 18)
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_every_precision_is_checked_on_a_cpu(precision):
+    """What is built for a GPU that is not here is checked by its graph on this machine's CPU."""
+    able = [b for b in choices_module.BACKENDS.values() if precision in b.typed_on_cpu]
+    assert able
+    assert all("cpu" in backend.devices for backend in able)

@@ -23,6 +23,7 @@ from xmask3d_rt.export.compiled import (
     remove_others,
     widen_batch,
 )
+from xmask3d_rt.export.component_build import ComponentBuild, Example, Exported
 from xmask3d_rt.export.contracts import get_contract
 from xmask3d_rt.export.tensorrt_build import find_gpu, list_profiles
 from xmask3d_rt.export.validation import make_inputs, relative_error
@@ -44,10 +45,6 @@ def ahead_of_time():
         pytest.skip(f"{library} builds for the GPU at hand alone")
 
 
-def silent(step):
-    """A report nobody reads."""
-
-
 @pytest.fixture(scope="module")
 def graphs(tiny_engines, tmp_path_factory):
     """A writable copy of the fp32 graphs of every component."""
@@ -66,14 +63,16 @@ def test_every_component_builds_in_fp16(ahead_of_time, graphs, name, capability)
     choice = Choice("tensorrt", Precision.FP16, "as asked")
     options = BuildOptions(compute_capability=capability)
     inputs = make_inputs(contract)
-    path = compile_choice(contract, choice, None, inputs, onnx, GPU, options, silent)
+    build = ComponentBuild(name, CONFIG, SyntheticWeights(), GPU, (choice,), "", contract, options)
+    exported = Exported(contract, (Example(inputs, {}),), onnx)
+    path = compile_choice(build, exported, choice)
     assert path.stat().st_size > 1e6
     assert read_stamp(path).target == f"sm_{capability.replace('.', '')}"
     names = [spec.name for spec in contract.signature.inputs]
     feeds = dict(zip(names, inputs, strict=True))
     with (
-        open_typed(contract, Precision.FP32, onnx) as exact,
-        open_typed(contract, Precision.FP16, onnx) as half,
+        open_typed(exported, Precision.FP32) as exact,
+        open_typed(exported, Precision.FP16) as half,
     ):
         expected, found = exact.infer(feeds), half.infer(feeds)
     for output, tensor in found.items():

@@ -16,8 +16,7 @@ from xmask3d_rt.export import compiled, fingerprint, inductor_build
 from xmask3d_rt.export import weights as weights_module
 from xmask3d_rt.export.build import plan_components
 from xmask3d_rt.export.components import build_module
-from xmask3d_rt.export.contracts import get_contract
-from xmask3d_rt.export.engines import make_cases
+from xmask3d_rt.export.engines import make_examples
 from xmask3d_rt.export.fingerprint import hash_code, hash_modules, list_code
 from xmask3d_rt.export.inductor_build import check_compiler
 from xmask3d_rt.export.plain import build_plain
@@ -35,16 +34,15 @@ def make_plan(name, weights=None, backend="onnxruntime", precision="fp32"):
 
 
 def make(name, folder):
-    weights = SyntheticWeights()
+    build = make_plan(name)
     if name in PLAIN:
-        build_plain(name, CONFIG, weights, folder / f"{name}.safetensors", "", lambda step: None)
-    else:
-        make_cases(get_contract(name, CONFIG), build_module(name, CONFIG, weights))
+        return lambda: build_plain(build, folder / f"{name}.safetensors")
+    return lambda: make_examples(build.contract, build_module(name, CONFIG, build.weights))
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_all_code_that_runs_is_hashed(monkeypatch, tmp_path, name):
-    ran = trace(lambda: make(name, tmp_path))
+    ran = trace(make(name, tmp_path))
     assert "xmask3d_rt.model.key_map" in ran
     assert ran <= list_hashed(monkeypatch, lambda: make_plan(name))
 

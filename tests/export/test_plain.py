@@ -7,7 +7,9 @@ from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.errors import ExportMismatch
 from xmask3d_rt.export import plain
-from xmask3d_rt.export.plain import build_plain, pick_plain_precision
+from xmask3d_rt.export.choices import Choice
+from xmask3d_rt.export.component_build import ComponentBuild
+from xmask3d_rt.export.plain import build_plain, choose_plain
 from xmask3d_rt.export.weights import SyntheticWeights
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -26,14 +28,20 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
     ],
 )
 def test_sparse_nets_are_fp16_on_a_gpu_alone(name, asked, device, expected):
-    assert pick_plain_precision(name, asked, device) is expected
+    assert choose_plain(name, asked, device).precision is expected
 
 
-def build(tmp_path, precision):
+def build(tmp_path, precision=Precision.FP32, weights=None):
     path = tmp_path / "point_encoder.safetensors"
-    weights = SyntheticWeights()
-    config = get_preset("tiny")
-    return build_plain("point_encoder", config, weights, path, "-", lambda _: None, precision), path
+    plan = ComponentBuild(
+        name="point_encoder",
+        config=get_preset("tiny"),
+        weights=weights or SyntheticWeights(),
+        device=CPU,
+        choices=(Choice("torch", precision, "as asked"),),
+        fingerprint="-",
+    )
+    return build_plain(plan, path), path
 
 
 @pytest.mark.parametrize(
@@ -63,6 +71,5 @@ class Broken(SyntheticWeights):
 
 def test_a_sparse_net_of_no_numbers_is_refused(tmp_path):
     """The bottleneck is right, the output NaN: the largest of both errors is not NaN for `max`."""
-    path = tmp_path / "point_encoder.safetensors"
     with pytest.raises(ExportMismatch, match=r"point_encoder: output of the folded net .* by nan"):
-        build_plain("point_encoder", get_preset("tiny"), Broken(), path, "-", lambda _: None)
+        build(tmp_path, weights=Broken())

@@ -95,6 +95,8 @@ class Backend:
             engine beside graph, code and versions, as JSON; empty for nothing.
         code: modules whose code decides the artifact.
         ahead_of_time: builds for devices that are not here.
+        typed_on_cpu: precisions in whose graph it computes on a CPU, type by type: a graph for a
+            device that is not here is checked by it.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Backend:
     settings: str = ""
     code: tuple[str, ...] = ()
     ahead_of_time: bool = False
+    typed_on_cpu: tuple[Precision, ...] = ()
 
     @property
     def where(self) -> str:

@@ -161,4 +161,5 @@ BACKEND = Backend(
     half=lambda device: Precision.FP16 if device.type == "cuda" else None,
     built_from=BuiltFrom.TYPED_GRAPH,
     artifact=typed_name,
+    typed_on_cpu=(Precision.FP32, Precision.FP16),  # it has no bf16 on a CPU
 )

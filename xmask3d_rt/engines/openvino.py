@@ -150,6 +150,7 @@ BACKEND = Backend(
     check=lambda device: import_openvino(),
     open=_open,
     half=pick_half,
+    typed_on_cpu=(Precision.BF16,),  # at fp32 it keeps to the types of the graph
 )
 
 
