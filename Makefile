@@ -47,7 +47,7 @@ test-full: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy xmask3d_rt export
+	$(BIN)/mypy xmask3d_rt export kernels benchmarks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
