@@ -17,8 +17,9 @@ import torch
 from xmask3d_rt.components import COMPONENTS, PLAIN
 from xmask3d_rt.config import ModelConfig, Precision
 from xmask3d_rt.engines.backends import BACKENDS, pick_device
+from xmask3d_rt.engines.component import Component, WeightSource
 from xmask3d_rt.engines.files import verify_files
-from xmask3d_rt.engines.manifest import Component, Manifest, WeightSource, salvage
+from xmask3d_rt.engines.manifest import Manifest, salvage
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.choices import AUTO, find_auto_device, list_choices

@@ -22,7 +22,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from xmask3d_rt.command_errors import one_line_errors
 from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
 from xmask3d_rt.engines.backends import BACKENDS
-from xmask3d_rt.engines.manifest import Component
+from xmask3d_rt.engines.component import Component
 from xmask3d_rt.engines.options import MIB, BuildOptions, default_cache_dir
 from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights

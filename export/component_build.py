@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.engines.component import Component, Parity
 from xmask3d_rt.engines.files import FileEntry
-from xmask3d_rt.engines.manifest import Component, Parity
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.contracts import Contract

@@ -10,8 +10,8 @@ import torch
 from xmask3d_rt.engines.backend import ONNX_NAME, BuiltFrom, EngineFile
 from xmask3d_rt.engines.backends import get_backend
 from xmask3d_rt.engines.base import AxisRange, Engine
+from xmask3d_rt.engines.component import Component, Parity
 from xmask3d_rt.engines.files import describe_file
-from xmask3d_rt.engines.manifest import Component, Parity
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.compiled import (

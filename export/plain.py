@@ -12,9 +12,9 @@ from torch import Tensor
 from xmask3d_rt.components import SPARSE_NETS
 from xmask3d_rt.config import ModelConfig, Precision, SparseUNetConfig
 from xmask3d_rt.engines.build_command import PLAIN_BACKEND
+from xmask3d_rt.engines.component import Component, Parity
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.heads import HEAD_TENSORS
-from xmask3d_rt.engines.manifest import Component, Parity
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.errors import CheckpointError, ExportMismatch
 from xmask3d_rt.export.choices import AUTO, Choice

@@ -19,8 +19,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from xmask3d_rt.engines.component import Component
 from xmask3d_rt.engines.files import remember_verified, verify_files, write_atomically
-from xmask3d_rt.engines.manifest import MANIFEST_NAME, Component, Manifest
+from xmask3d_rt.engines.manifest import MANIFEST_NAME, Manifest
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.files import describe_write_errors, remove_leftovers
 from xmask3d_rt.records import read_json

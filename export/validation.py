@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.base import Axis, Engine, TensorSpec
-from xmask3d_rt.engines.manifest import Parity
+from xmask3d_rt.engines.component import Parity
 from xmask3d_rt.errors import ExportMismatch
 from xmask3d_rt.export.contracts import Contract
 from xmask3d_rt.text import END_TOKEN, START_TOKEN

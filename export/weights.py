@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.engines.component import WeightSource
 from xmask3d_rt.engines.files import FileEntry
-from xmask3d_rt.engines.manifest import WeightSource
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.export.fingerprint import hash_modules
 from xmask3d_rt.model import key_map, synthetic

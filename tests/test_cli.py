@@ -29,8 +29,9 @@ from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.data.room import generate_room
 from xmask3d_rt.demo import has_engines
 from xmask3d_rt.doctor import diagnose
+from xmask3d_rt.engines.component import Component, Parity, WeightSource
 from xmask3d_rt.engines.files import describe_file
-from xmask3d_rt.engines.manifest import Component, Manifest, Parity, WeightSource
+from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
 from xmask3d_rt.result import Result
 from xmask3d_rt.rgbd import load_rgbd
@@ -205,6 +206,9 @@ def test_demo_builds_once_and_leaves_pictures(tmp_path, segmenter, monkeypatch):
 def test_demo_replaces_its_own_damaged_engines_alone(tmp_path, segmenter, monkeypatch):
     make_engines(tmp_path / "tiny")
     (tmp_path / "tiny/unet.onnx").write_bytes(b"broken")
+    assert not has_engines(tmp_path / "tiny")
+    path = tmp_path / "tiny/manifest.json"
+    path.write_text(path.read_text()[: path.read_text().index('"components"')])
     assert not has_engines(tmp_path / "tiny")
     make_engines(tmp_path / "real", kind="files")
     assert has_engines(tmp_path / "real")

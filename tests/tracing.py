@@ -19,7 +19,10 @@ BESIDE = (
     *("xmask3d_rt.kernels", "xmask3d_rt.errors", "xmask3d_rt.files", "xmask3d_rt.memory"),
     *("xmask3d_rt.records", "xmask3d_rt.export.contracts", "xmask3d_rt.export.fingerprint"),
     "xmask3d_rt.export.component_build",
-    *(f"xmask3d_rt.engines.{name}" for name in ("base", "files", "manifest", "options")),
+    *(
+        f"xmask3d_rt.engines.{name}"
+        for name in ("base", "component", "files", "manifest", "options")
+    ),
     *("xmask3d_rt.engines.tensor_files", "xmask3d_rt.engines.build_command"),
 )
 

@@ -16,7 +16,8 @@ from xmask3d_rt.memory import format_bytes
 from xmask3d_rt.weights_note import describe_synthetic
 
 if TYPE_CHECKING:  # `doctor` prints on machines whose torch cannot be imported
-    from xmask3d_rt.engines.manifest import Component, Manifest, Parity
+    from xmask3d_rt.engines.component import Component, Parity
+    from xmask3d_rt.engines.manifest import Manifest
     from xmask3d_rt.result import Result
 
 MAX_CLASSES = 20

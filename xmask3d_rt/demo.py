@@ -1,12 +1,11 @@
 """What `make demo` does around a run: a generated room before it, files to look at after it."""
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
 
 from xmask3d_rt.data.room import generate_room, write_room
-from xmask3d_rt.engines.manifest import MANIFEST_NAME, Manifest
+from xmask3d_rt.engines.manifest import MANIFEST_NAME, Manifest, salvage
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.picture import PANEL, draw_picture
@@ -14,7 +13,7 @@ from xmask3d_rt.result import Result
 
 logger = logging.getLogger(__name__)
 
-PRESET = "tiny"
+PRESET, WEIGHTS = "tiny", "synthetic"
 RESULT_SUFFIXES = (".ply", ".png", ".json")
 
 
@@ -30,7 +29,9 @@ def has_engines(engine_dir: Path) -> bool:
     try:
         Manifest.load(engine_dir)
     except EngineError as error:
-        if not _is_own(engine_dir):
+        # damaged or not, a manifest says what the demo builds: tiny, synthetic weights
+        present = salvage(engine_dir)
+        if present is None or (present.config.name, present.weights.kind) != (PRESET, WEIGHTS):
             raise EngineError(
                 f"{error}; the demo does not replace other engines than its own: mend them, or "
                 "give another --engine-dir"
@@ -38,15 +39,6 @@ def has_engines(engine_dir: Path) -> bool:
         logger.warning("building anew: %s", error)
         return False
     return True
-
-
-def _is_own(engine_dir: Path) -> bool:
-    """Whether a manifest, readable or not, is of what the demo builds: tiny, synthetic weights."""
-    try:
-        values = json.loads((engine_dir / MANIFEST_NAME).read_text())
-        return values["config"]["name"] == PRESET and values["weights"]["kind"] == "synthetic"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def make_room(folder: Path, seed: int, views: int) -> Path:

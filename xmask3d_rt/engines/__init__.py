@@ -2,7 +2,8 @@
 
 from xmask3d_rt.engines.backends import open_engine, pick_device
 from xmask3d_rt.engines.base import AxisRange, Engine, Signature, TensorSpec
-from xmask3d_rt.engines.manifest import Component, Manifest, Parity, WeightSource
+from xmask3d_rt.engines.component import Component, Parity, WeightSource
+from xmask3d_rt.engines.manifest import Manifest
 
 __all__ = [
     "AxisRange",

@@ -7,7 +7,8 @@ import torch
 from xmask3d_rt.engines import inductor, onnxruntime, openvino, tensorrt
 from xmask3d_rt.engines.backend import Backend, EngineFile
 from xmask3d_rt.engines.base import Engine
-from xmask3d_rt.engines.manifest import Component, Manifest
+from xmask3d_rt.engines.component import Component
+from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError
 
 # In order of preference: of those that work here, `auto` takes the first that passes the value

@@ -7,20 +7,38 @@ engines out of those that are there.
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
+from xmask3d_rt.engines.component import Component, WeightSource
 from xmask3d_rt.errors import EngineError
-
-if TYPE_CHECKING:
-    from xmask3d_rt.engines.manifest import Component, Manifest, WeightSource
 
 WEIGHT_OPTIONS = ("checkpoint", "sd", "clip")
 PLAIN_BACKEND = "torch"  # of weights that run outside the engines
 
 
+class EngineDirectory(Protocol):
+    """What the command takes from a `Manifest`."""
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the model."""
+
+    @property
+    def weights(self) -> WeightSource:
+        """Where they came from."""
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        """Component per name."""
+
+
 def list_arguments(
-    manifest: "Manifest",
+    manifest: EngineDirectory,
     name: str | None = None,
     device: str | None = None,
     weights: Mapping[str, str | Path] | None = None,
@@ -64,7 +82,7 @@ def is_preset(config: ModelConfig) -> bool:
     return config.name in PRESETS and get_preset(config.name) == config
 
 
-def _list_choice(parts: Sequence["Component"], device: str | None) -> list[str]:
+def _list_choice(parts: Sequence[Component], device: str | None) -> list[str]:
     """Device, backend, precision and options, each where all components agree on it."""
     engines = [part for part in parts if part.backend != PLAIN_BACKEND]
     found = {
@@ -80,7 +98,7 @@ def _list_choice(parts: Sequence["Component"], device: str | None) -> list[str]:
     ]
 
 
-def _list_weights(source: "WeightSource", given: Mapping[str, str | Path] | None) -> list[str]:
+def _list_weights(source: WeightSource, given: Mapping[str, str | Path] | None) -> list[str]:
     if source.kind == "synthetic":
         return ["--weights", "synthetic"]
     names = [entry.path for entry in source.files]

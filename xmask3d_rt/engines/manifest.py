@@ -12,104 +12,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from pydantic_core import from_json
 
 from xmask3d_rt.components import IMAGES
-from xmask3d_rt.config import PRESETS, ClassSplit, ModelConfig, Precision, get_preset
-from xmask3d_rt.engines.base import Signature
+from xmask3d_rt.config import PRESETS, ClassSplit, ModelConfig, get_preset
 from xmask3d_rt.engines.build_command import format_command, list_arguments
+from xmask3d_rt.engines.component import Component, WeightSource
 from xmask3d_rt.engines.files import FileEntry, verify_files, write_atomically
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.records import Count, Line, read_values, record, show, to_values
+from xmask3d_rt.records import Line, read_values, record, show, to_values
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 2  # 2: `options` and `device` of each component
-Errors = dict[Line, Annotated[float, Field(ge=0)]]
 _PRESET = re.compile(r'"config":\s*\{\s*"name":\s*"(\w+)"')
 _KIND = re.compile(r'"kind":\s*"(synthetic|files)"')
-
-
-@record(EngineError)
-class Parity:
-    """How an exported component was checked against the PyTorch module.
-
-    `errors` is the relative L2 error of each output, `tolerances` the largest ones allowed.
-    """
-
-    reference: Line
-    tolerances: Errors
-    errors: Errors
-
-    def __post_init__(self) -> None:
-        different = sorted(set(self.tolerances) ^ set(self.errors))
-        if different or not self.errors:
-            which = show(different[0]) if different else "any output"
-            raise ValueError(f"errors and tolerances must be of the same outputs; not of {which}")
-
-    @property
-    def tolerance(self) -> float:
-        """The widest tolerance of any output."""
-        return max(self.tolerances.values(), default=0.0)
-
-
-@record(EngineError)
-class Component:
-    """One part of the model as exported.
-
-    Attributes:
-        name: `unet`, `vae_encoder`, …
-        backend: library that runs it; `torch` for weights that run outside an engine.
-        precision: arithmetic it was built with.
-        files: its files; the first one is the one to open.
-        signature: inputs, outputs and profile; None for plain weights.
-        fingerprint: hash of everything the files depend on.
-        parity: the check after export.
-        opset: ONNX opset, where there is one.
-        reason: why this backend and precision were chosen.
-        options: what else the build was asked for.
-        device: kind of device it was built for; None where that is not known.
-    """
-
-    name: Line
-    backend: Line
-    precision: Precision
-    files: tuple[FileEntry, ...]
-    signature: Signature | None
-    fingerprint: Line
-    parity: Parity | None
-    opset: Count | None = None
-    reason: str = ""
-    options: BuildOptions = field(default_factory=BuildOptions)
-    device: Line | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, as stored in the manifest."""
-        return to_values(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Component":
-        """Rebuild a component from `to_dict`.
-
-        Raises:
-            ValueError: missing, unknown or wrong values.
-        """
-        return read_values(cls, values)
-
-
-@record(EngineError)
-class WeightSource:
-    """Where the weights came from: `synthetic`, or `files` with a hash of each."""
-
-    kind: str
-    files: tuple[FileEntry, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("synthetic", "files"):
-            raise ValueError(f"kind must be synthetic or files, got {show(self.kind)}")
 
 
 @record(EngineError)
