@@ -18,6 +18,7 @@ from xmask3d_rt.components import COMPONENTS, PLAIN
 from xmask3d_rt.config import ModelConfig, Precision
 from xmask3d_rt.engines.backends import BACKENDS, pick_device
 from xmask3d_rt.engines.component import Component, WeightSource
+from xmask3d_rt.engines.compute_capability import find_gpu
 from xmask3d_rt.engines.files import verify_files
 from xmask3d_rt.engines.manifest import Manifest, salvage
 from xmask3d_rt.engines.options import BuildOptions
@@ -36,7 +37,6 @@ from xmask3d_rt.export.fingerprint import (
 from xmask3d_rt.export.onnx_export import OPSET
 from xmask3d_rt.export.plain import PLAIN_CODE, build_plain, choose_plain
 from xmask3d_rt.export.staging import Staging, open_staging
-from xmask3d_rt.export.tensorrt_build import find_gpu
 from xmask3d_rt.export.weights import Weights
 
 logger = logging.getLogger(__name__)

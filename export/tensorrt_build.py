@@ -22,6 +22,7 @@ from xmask3d_rt.components import IMAGES
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.base import AxisRange, Signature
+from xmask3d_rt.engines.compute_capability import find_gpu, parse_compute_capability
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.stamp import WEIGHTS_INSIDE, BuildStamp
 from xmask3d_rt.errors import EngineError
@@ -31,9 +32,7 @@ from xmask3d_rt.processes import describe_status, start_child
 from xmask3d_rt.tensorrt_library import (
     LIBRARIES,
     TensorRtLibrary,
-    find_gpu,
     import_tensorrt,
-    parse_compute_capability,
 )
 
 RECIPE = 1  # raised when the same inputs would give another engine

@@ -6,7 +6,6 @@ Source: TensorRT 11 and TensorRT-RTX 1.7 API references (IBuilderConfig, Compute
 """
 
 import importlib
-import re
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -76,25 +75,3 @@ def import_tensorrt(name: str | None = None) -> TensorRtLibrary:
         f"backend tensorrt is not installed ({'; '.join(reasons)}); "
         f"{describe_install('tensorrt-rtx')}, or NVIDIA's tensorrt"
     )
-
-
-def find_gpu() -> str | None:
-    """Compute capability of the current CUDA device, such as `90`; None where there is none."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    major, minor = torch.cuda.get_device_capability()
-    return f"{major}{minor}"
-
-
-def parse_compute_capability(text: str) -> str:
-    """`8.9`, `89`, `sm_89` or `SM89` as `89`.
-
-    Raises:
-        EngineError: none of these forms.
-    """
-    match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", text.strip().lower())
-    if match is None:
-        raise EngineError(f"compute capability {text!r} is not of the form 8.9, 89 or sm_89")
-    return match[1] + match[2]

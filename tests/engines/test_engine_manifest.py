@@ -7,7 +7,7 @@ import pytest
 from fuzzing import assert_clear
 
 from xmask3d_rt.engines import Manifest, WeightSource
-from xmask3d_rt.engines.files import STAMP_NAME, FileEntry, hash_file, write_atomically
+from xmask3d_rt.engines.files import VERIFIED_NAME, FileEntry, hash_file, write_atomically
 from xmask3d_rt.engines.manifest import MANIFEST_NAME
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
@@ -59,6 +59,27 @@ def test_schema_1_still_loads(manifest):
     assert loaded.get("linear").device is None
     loaded.save()
     assert Manifest.load(manifest.root) == loaded
+
+
+@pytest.mark.parametrize(
+    ("names", "stripped"),
+    [
+        (("model.engine", "model.engine.json", "model.fp16.onnx"), True),
+        (("model.engine", "model.engine.json"), False),
+        (("model.fp16.onnx", "model.fp16.onnx.data"), False),
+    ],
+)
+def test_schema_1_shows_stripped_weights(manifest, names, stripped):
+    def make_old(values):
+        values["schema"] = 1
+        files = values["components"]["linear"]["files"]
+        values["components"]["linear"]["files"] = [files[0] | {"path": name} for name in names]
+        for part in values["components"].values():
+            del part["options"], part["device"]
+
+    edit(manifest, make_old)
+    loaded = Manifest.load(manifest.root, verify=False)
+    assert loaded.get("linear").options == BuildOptions(strip_weights=stripped)
 
 
 @pytest.mark.parametrize("schema", [3, 99, None, "1", True, 0, 1.0])
@@ -198,7 +219,7 @@ def test_hashes_are_remembered(manifest, monkeypatch):
     loaded.verify(full=True)
     assert len(hashed) == 2
     hashed.clear()
-    (manifest.root / STAMP_NAME).write_text("not json")
+    (manifest.root / VERIFIED_NAME).write_text("not json")
     Manifest.load(manifest.root)
     assert len(hashed) == 2
 

@@ -14,7 +14,7 @@ from xmask3d_rt.cli_output import print_manifest
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines import Manifest, pick_device
 from xmask3d_rt.engines.build_command import list_arguments
-from xmask3d_rt.engines.files import STAMP_NAME
+from xmask3d_rt.engines.files import VERIFIED_NAME
 from xmask3d_rt.engines.manifest import MANIFEST_NAME, describe_rebuild
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, stamp_path
 from xmask3d_rt.errors import EngineError
@@ -159,9 +159,9 @@ def test_stamps(folder):
         stamp_path(engine).write_bytes(content)
         stamp = assert_handled(lambda: read_stamp(engine), engine)
         if stamp is not None:
-            args = (engine, "torch", "2.13", "cpu avx2", Precision.BF16)
+            args = (engine, "inductor", "torch", "2.13", "cpu avx2", Precision.BF16)
             assert_handled(lambda: stamp.check(*args), engine)
-            assert_handled(lambda: stamp.check_instructions(engine, ("avx2",)), engine)
+            assert_handled(lambda: stamp.check_instructions(engine, "inductor", ("avx2",)), engine)
 
     check()
 
@@ -170,12 +170,12 @@ def test_stamps(folder):
 def test_notes_of_verified_files(seeds, folder):
     (folder / MANIFEST_NAME).write_text(json.dumps(seeds[0]))
     good = Manifest.load(folder)
-    noted = (folder / STAMP_NAME).read_bytes()
+    noted = (folder / VERIFIED_NAME).read_bytes()
 
     @FUZZ
     @given(st.one_of(mutate([noted]), mutate_json([json.loads(noted)]), st.sampled_from(TOKENS)))
     def check(content):
-        (folder / STAMP_NAME).write_bytes(content)
+        (folder / VERIFIED_NAME).write_bytes(content)
         assert Manifest.load(folder) == good
 
     check()

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.base import AxisRange, Signature, TensorSpec
+from xmask3d_rt.engines.compute_capability import find_gpu, parse_compute_capability
 from xmask3d_rt.engines.stamp import read_stamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export import tensorrt_build
@@ -23,10 +24,9 @@ from xmask3d_rt.export.tensorrt_build import (
     build_tensorrt,
     choose_target,
     describe_failure,
-    find_gpu,
     list_profiles,
 )
-from xmask3d_rt.tensorrt_library import import_tensorrt, parse_compute_capability
+from xmask3d_rt.tensorrt_library import import_tensorrt
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ import torch
 from fuzzing import assert_clear
 
 from xmask3d_rt.config import Precision
+from xmask3d_rt.engines.compute_capability import find_gpu
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, stamp_path
 from xmask3d_rt.engines.tensorrt import TensorRtEngine, pick_profile
 from xmask3d_rt.errors import EngineError, StaleEngineError
-from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt, find_gpu
+from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt
 from xmask3d_rt.tensorrt_library import import_tensorrt
 
 CPU = torch.device("cpu")
@@ -94,9 +95,9 @@ def test_missing_or_damaged_stamp_rejected(built, linear_signature, content):
 def test_other_gpu_rejected(tmp_path):
     stamp = BuildStamp("linear", "tensorrt_rtx", "1.7", "sm_89", Precision.FP16)
     path = tmp_path / "linear" / "model.engine"
-    stamp.check(path, "tensorrt_rtx", "1.7", "sm_89", Precision.FP16)
+    stamp.check(path, "tensorrt", "tensorrt_rtx", "1.7", "sm_89", Precision.FP16)
     with pytest.raises(EngineError, match=rf"was built for sm_89, this device is sm_90; {REBUILD}"):
-        stamp.check(path, "tensorrt_rtx", "1.7", "sm_90", Precision.FP16)
+        stamp.check(path, "tensorrt", "tensorrt_rtx", "1.7", "sm_90", Precision.FP16)
 
 
 def test_stamp_round_trip(tmp_path):
@@ -212,11 +213,11 @@ def test_truncated_engine_rejected(built, linear_signature):
 def test_other_processor_rejected(tmp_path):
     stamp = BuildStamp("linear", "torch", "2", "cpu avx2", Precision.FP32, instructions=("a", "b"))
     path = tmp_path / "linear" / "model.pt2"
-    stamp.check_instructions(path, ("a", "b", "c"))
-    dataclasses.replace(stamp, instructions=()).check_instructions(path, ())
+    stamp.check_instructions(path, "inductor", ("a", "b", "c"))
+    dataclasses.replace(stamp, instructions=()).check_instructions(path, "inductor", ())
     message = r"was built for a processor with b, which this one lacks; .*--backend inductor"
     with pytest.raises(StaleEngineError, match=message):
-        stamp.check_instructions(path, ("a", "c"))
+        stamp.check_instructions(path, "inductor", ("a", "c"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xmask3d_rt.config import Precision, get_preset
-from xmask3d_rt.engines import Parity, openvino
+from xmask3d_rt.engines import Parity, inductor, openvino
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError, ExportMismatch
 from xmask3d_rt.export import choices as choices_module
@@ -108,6 +108,15 @@ def test_missing_backend_is_passed_over(monkeypatch):
     assert names(list_choices(UNET, "auto", "fp32", CPU)) == [("onnxruntime", "fp32")]
     with pytest.raises(EngineError, match="backend openvino is not installed"):
         list_choices(UNET, "openvino", "fp32", CPU)
+
+
+@pytest.mark.parametrize(
+    ("flags", "half"), [(("avx2", "amx_bf16"), Precision.BF16), (("avx2",), None)]
+)
+def test_inductor_asks_no_other_backend_for_bf16(monkeypatch, flags, half):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(inductor, "_read_cpu_flags", lambda: flags)
+    assert choices_module.BACKENDS["inductor"].half(CPU) is half
 
 
 def test_next_choice_after_a_mismatch(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ from xmask3d_rt.components import ENGINES
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines import Manifest, open_engine
 from xmask3d_rt.engines.backends import BACKENDS
+from xmask3d_rt.engines.compute_capability import find_gpu
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.build import build_engines, pick_build_device
@@ -25,7 +26,7 @@ from xmask3d_rt.export.compiled import (
 )
 from xmask3d_rt.export.component_build import ComponentBuild, Example, Exported
 from xmask3d_rt.export.contracts import get_contract
-from xmask3d_rt.export.tensorrt_build import find_gpu, list_profiles
+from xmask3d_rt.export.tensorrt_build import list_profiles
 from xmask3d_rt.export.validation import make_inputs, relative_error
 from xmask3d_rt.export.weights import SyntheticWeights
 from xmask3d_rt.tensorrt_library import import_tensorrt

@@ -12,7 +12,7 @@ from fuzzing import assert_clear
 
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines import Component, Manifest, WeightSource
-from xmask3d_rt.engines.files import STAMP_NAME, describe_file
+from xmask3d_rt.engines.files import VERIFIED_NAME, describe_file
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export import engine_cache
 from xmask3d_rt.export.engine_cache import EngineCache
@@ -63,7 +63,7 @@ def list_files(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != STAMP_NAME
+        if path.is_file() and path.name != VERIFIED_NAME
     }
 
 
@@ -162,7 +162,7 @@ def test_kill_at_every_step(old, tmp_path):
         made = build(out, "new")
         completed += made == []
         assert set(list_files(out)) == EXPECTED, f"step {number}"
-        assert {path.name for path in out.iterdir() if path.name.startswith(".")} <= {STAMP_NAME}
+        assert {path.name for path in out.iterdir() if path.name.startswith(".")} <= {VERIFIED_NAME}
         Manifest.load(out).verify(full=True)
         assert (out / "notes.txt").read_text() == "mine"
     assert number > 30
@@ -205,7 +205,7 @@ def test_full_disk_at_every_step(old, tmp_path):
         failures += status == 7
         build(out, "new")
         assert set(list_files(out)) == EXPECTED - {"notes.txt"}, f"step {number}"
-        assert {path.name for path in out.iterdir() if path.name.startswith(".")} <= {STAMP_NAME}
+        assert {path.name for path in out.iterdir() if path.name.startswith(".")} <= {VERIFIED_NAME}
         Manifest.load(out).verify(full=True)
         if number > 30 and status == 0:
             break

@@ -20,7 +20,7 @@ from xmask3d_rt.records import FileSize, Line, record
 
 logger = logging.getLogger(__name__)
 
-STAMP_NAME = ".verified.json"
+VERIFIED_NAME = ".verified.json"
 
 
 @record(EngineError)
@@ -79,45 +79,45 @@ def verify_files(
         size = path.stat().st_size
         if size != entry.size:
             raise fail(entry, f"has {size} bytes, expected {entry.size}")
-    stamps = _read_stamps(root)
-    fresh = dict(stamps)
+    notes = _read_notes(root)
+    fresh = dict(notes)
     for entry in entries:
         path = root / entry.path
-        stamp = _stamp(path, entry)
-        if full or stamps.get(entry.path) != stamp:
+        identity = _identify(path, entry)
+        if full or notes.get(entry.path) != identity:
             found = hash_file(path)
             if found != entry.sha256:
                 raise fail(
                     entry,
                     f"is corrupt: its SHA-256 is {found[:12]}…, expected {entry.sha256[:12]}…",
                 )
-        fresh[entry.path] = stamp
-    if fresh != stamps:
-        _write_stamps(root, fresh)
+        fresh[entry.path] = identity
+    if fresh != notes:
+        _write_notes(root, fresh)
 
 
 def remember_verified(root: Path, entries: Sequence[FileEntry]) -> None:
     """Note that files were just hashed, so that the next `verify_files` need not."""
-    _write_stamps(root, {entry.path: _stamp(root / entry.path, entry) for entry in entries})
+    _write_notes(root, {entry.path: _identify(root / entry.path, entry) for entry in entries})
 
 
-def _stamp(path: Path, entry: FileEntry) -> list[int | str]:
+def _identify(path: Path, entry: FileEntry) -> list[int | str]:
     """Identity of a file's content: the change time moves with every write, unlike mtime."""
     stat = path.stat()
     return [entry.sha256, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def _read_stamps(root: Path) -> dict[str, list[int | str]]:
+def _read_notes(root: Path) -> dict[str, list[int | str]]:
     try:
-        values = from_json((root / STAMP_NAME).read_bytes())
+        values = from_json((root / VERIFIED_NAME).read_bytes())
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
 
 
-def _write_stamps(root: Path, stamps: dict[str, list[int | str]]) -> None:
+def _write_notes(root: Path, notes: dict[str, list[int | str]]) -> None:
     try:
-        write_atomically(root / STAMP_NAME, json.dumps(stamps, indent=1))
+        write_atomically(root / VERIFIED_NAME, json.dumps(notes, indent=1))
     except OSError as error:
         # a read-only directory still works, its files are hashed on every load
         logger.debug("cannot remember verified hashes in %s: %s", root, error)

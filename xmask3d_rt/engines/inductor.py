@@ -1,4 +1,4 @@
-"""AOTInductor packages: torch's own compiler, for a GPU without TensorRT and for the CPU.
+"""AOTInductor packages: torch's own compiler, for a GPU and for the CPU.
 
 A package holds compiled kernels and weights and needs nothing but the torch it was made with.
 
@@ -17,7 +17,6 @@ import torch
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
-from xmask3d_rt.engines.openvino import pick_half
 from xmask3d_rt.engines.stamp import read_stamp
 from xmask3d_rt.errors import EngineError, first_line
 
@@ -27,6 +26,7 @@ _INSTRUCTIONS = re.compile(
     r"s?sse|avx|amx|fma|f16c|bmi|abm|lzcnt|movbe|popcnt|aes|v?pclmul|vaes|gfni|sha|adx|rdrand|rdseed"
     r"|clflushopt|clwb|xsave|serialize|asimd|sve|sme|fp|bf16|i8mm|crc32|atomics|jscvt|fcma|lrcpc"
 )
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 
 class InductorEngine(Engine):
@@ -58,8 +58,9 @@ class InductorEngine(Engine):
         super().__init__(component, signature, device)
         self._precision = precision
         stamp = read_stamp(path)
-        stamp.check(path, LIBRARY, torch.__version__, describe_target(device), precision)
-        stamp.check_instructions(path, list_instructions(device))
+        target = describe_target(device)
+        stamp.check(path, self.backend, LIBRARY, torch.__version__, target, precision)
+        stamp.check_instructions(path, self.backend, list_instructions(device))
         # The package's own handling of threads asks events whether they are over, which no
         # capture allows. On a GPU a call only queues work, so a lock does as well.
         on_gpu = device.type == "cuda"
@@ -135,20 +136,27 @@ def _check(device: torch.device) -> None:
         raise EngineError("backend inductor compiles for a GPU only where there is one")
 
 
+def _pick_half(device: torch.device) -> Precision | None:
+    """fp16 on a GPU; on a CPU bf16 where it has instructions for it."""
+    if device.type == "cuda":
+        return Precision.FP16
+    return Precision.BF16 if _BF16 & set(_read_cpu_flags()) else None
+
+
 def _open(file: EngineFile, device: torch.device, threads: int | None) -> InductorEngine:
     return InductorEngine(file.component, file.path, file.signature, device, file.precision)
 
 
 BACKEND = Backend(
     name="inductor",
-    title="inductor compiles for a GPU without TensorRT",
+    title="inductor compiles for a GPU by torch alone",
     precisions=(Precision.FP32, Precision.FP16, Precision.BF16),
     devices=("cpu", "cuda"),
-    auto_devices=("cuda",),  # on a CPU as fast as openvino, after minutes in place of seconds
+    auto_devices=("cuda",),  # on a CPU no faster than others, after minutes in place of seconds
     libraries=(("torch",),),
     check=_check,
     open=_open,
-    half=lambda device: Precision.FP16 if device.type == "cuda" else pick_half(device),
+    half=_pick_half,
     built_from=BuiltFrom.MODULE,
     artifact=lambda precision: "model.pt2",
     compiler="xmask3d_rt.export.inductor_build:compile_component",

@@ -174,10 +174,10 @@ def _parse(content: bytes, root: Path) -> Manifest:
 def _recover_options(component: Component) -> Component:
     """A component of a manifest of schema 1 with the build options that its parts show."""
     profile = {} if component.signature is None else component.signature.profile
+    opened, *beside = [entry.path.endswith(".onnx") for entry in component.files]
     options = BuildOptions(
         max_batch=profile[IMAGES].max if IMAGES in profile else 1,
-        strip_weights=component.backend == "tensorrt"
-        and any(entry.path.endswith(".onnx") for entry in component.files),
+        strip_weights=any(beside) and not opened,  # a graph beside an engine holds its weights
     )
     return dataclasses.replace(component, options=options)
 

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from xmask3d_rt.engines.compute_capability import find_gpu, parse_compute_capability
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.records import FileSize, Line, record
-from xmask3d_rt.tensorrt_library import find_gpu, parse_compute_capability
 
 MIB = 2**20
 
@@ -15,14 +15,14 @@ class BuildOptions:
     """What a build may ask for besides backend and precision.
 
     Attributes:
-        compute_capability: GPU to build TensorRT engines for, such as `8.9`; None is the one
-            at hand. Another one than that is built ahead of time and not run.
+        compute_capability: GPU to build for, such as `8.9`; None is the one at hand. Engines
+            for another one than that are built ahead of time and not run.
         max_batch: largest number of images per call; above 1 a second profile is built.
-        refit: TensorRT engines whose weights may be replaced.
-        strip_weights: TensorRT engines without weights, which come from the ONNX file.
+        refit: engines whose weights may be replaced.
+        strip_weights: engines without weights, which come from the ONNX file.
         tf32: let fp32 products on tensor cores round their inputs to 10 bits.
         workspace: largest scratch memory of a layer on the GPU, bytes.
-        cache_dir: TensorRT engines of earlier builds.
+        cache_dir: compiled engines of earlier builds.
     """
 
     compute_capability: Line | None = None
@@ -75,6 +75,6 @@ class BuildOptions:
 
 
 def default_cache_dir() -> Path:
-    """Where TensorRT engines are kept between builds, in the user's cache folder."""
+    """Where compiled engines are kept between builds, in the user's cache folder."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "xmask3d_rt" / "tensorrt"

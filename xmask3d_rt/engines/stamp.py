@@ -29,7 +29,7 @@ class BuildStamp:
 
     Attributes:
         component: its name, for messages.
-        library: `tensorrt`, `tensorrt_rtx` or `torch`.
+        library: that made it; a backend may have several.
         version: of the library.
         target: processor, such as `sm_89` or `cpu avx512`.
         precision: arithmetic.
@@ -52,12 +52,19 @@ class BuildStamp:
         return write_atomically(stamp_path(engine), json.dumps(to_values(self), indent=2) + "\n")
 
     def check(
-        self, engine: Path, library: str, version: str, target: str | None, precision: Precision
+        self,
+        engine: Path,
+        backend: str,
+        library: str,
+        version: str,
+        target: str | None,
+        precision: Precision,
     ) -> None:
         """Compare with the machine at hand.
 
         Args:
             engine: its file, for the message.
+            backend: that loads it, for the message.
             library: installed library.
             version: its version.
             target: processor of this machine; None leaves it unchecked.
@@ -66,7 +73,7 @@ class BuildStamp:
         Raises:
             StaleEngineError: the first difference, with the command that rebuilds the engine.
         """
-        fix = describe_engine_fix(engine, self.component, library, precision)
+        fix = describe_engine_fix(engine, self.component, backend, precision)
         if (self.library, self.version) != (library, version):
             raise StaleEngineError(
                 f"{engine} was built with {self.library} {self.version}, installed is "
@@ -81,7 +88,7 @@ class BuildStamp:
                 f"{engine} computes in {self.precision}, its manifest says {precision}; {fix}"
             )
 
-    def check_instructions(self, engine: Path, available: Collection[str]) -> None:
+    def check_instructions(self, engine: Path, backend: str, available: Collection[str]) -> None:
         """Compare with the instructions of this machine's CPU.
 
         Raises:
@@ -89,7 +96,7 @@ class BuildStamp:
         """
         missing = sorted(set(self.instructions) - set(available))
         if missing:
-            fix = describe_engine_fix(engine, self.component, self.library, self.precision)
+            fix = describe_engine_fix(engine, self.component, backend, self.precision)
             raise StaleEngineError(
                 f"{engine} was built for a processor with {', '.join(missing[:5])}, which this one "
                 f"lacks; {fix}"
@@ -118,9 +125,8 @@ def read_stamp(engine: Path) -> BuildStamp:
         ) from error
 
 
-def describe_engine_fix(engine: Path, component: str, library: str, precision: Precision) -> str:
+def describe_engine_fix(engine: Path, component: str, backend: str, precision: Precision) -> str:
     """How to build an engine file anew."""
-    backend = "inductor" if library == "torch" else "tensorrt"
     root = engine.parent.parent if engine.parent.name == component else engine.parent
     choice = ("--backend", backend, "--precision", str(precision))
     return describe_rebuild(root, component, known=("--only", component, *choice, "--force"))

@@ -44,7 +44,7 @@ _KEPT_ERRORS = 3
 
 
 @dataclass
-class _Slot:
+class _BoundContext:
     """An execution context in one optimisation profile, and the event after its last run."""
 
     context: Any
@@ -82,18 +82,20 @@ class TensorRtEngine(Engine):
         super().__init__(component, signature, device)
         self.stamp = read_stamp(path)
         library = _import_library(self.stamp.library)
-        self.stamp.check(path, library.name, library.version, None, precision)
+        self.stamp.check(path, self.backend, library.name, library.version, None, precision)
         if device.type != "cuda" or not torch.cuda.is_available():
             raise EngineError(
                 f"{component}: {path} is a TensorRT engine for {self.stamp.target} and cannot "
                 f"run on {device}; use a machine with an NVIDIA GPU, or for this one "
                 f"{describe_rebuild(path.parent.parent, here=True)}"
             )
-        self.stamp.check(path, library.name, library.version, _target_of(device), precision)
+        self.stamp.check(
+            path, self.backend, library.name, library.version, _target_of(device), precision
+        )
         self._trt = library.module
         self._log = _make_log(self._trt)
         self._lock = threading.Lock()
-        self._slots: dict[tuple[Any, ...], _Slot] = {}
+        self._contexts: dict[tuple[Any, ...], _BoundContext] = {}
         self._cache_path = (
             None
             if cache_dir is None
@@ -110,9 +112,7 @@ class TensorRtEngine(Engine):
         with path.open("rb") as stream, _map(stream) as content:
             engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
-            fix = describe_engine_fix(
-                path, self.component, self.stamp.library, self.stamp.precision
-            )
+            fix = describe_engine_fix(path, self.component, self.backend, self.stamp.precision)
             raise StaleEngineError(
                 f"{self.component}: TensorRT cannot load {path}: {self._log.last()}; {fix}"
             )
@@ -170,9 +170,9 @@ class TensorRtEngine(Engine):
         buffers: tuple[Any, ...],
     ) -> None:
         with torch.cuda.device(self.device), self._lock:
-            slot = self._get_slot(pick_profile(self.stamp, inputs), buffers)
-            with self._ordered(slot) as stream:
-                context = slot.context
+            bound = self._get_context(pick_profile(self.stamp, inputs), buffers)
+            with self._ordered(bound) as stream:
+                context = bound.context
                 for name, tensor in inputs.items():
                     if self.stamp.profiles:
                         context.set_input_shape(name, tuple(tensor.shape))
@@ -183,7 +183,7 @@ class TensorRtEngine(Engine):
                     raise EngineError(f"{self.component}: TensorRT failed: {self._log.last()}")
 
     @contextmanager
-    def _ordered(self, slot: _Slot) -> Iterator[Any]:
+    def _ordered(self, bound: _BoundContext) -> Iterator[Any]:
         """The stream to enqueue on, after the last run of the same context.
 
         A context may not run twice at a time. TensorRT synchronises the device on the default
@@ -197,15 +197,15 @@ class TensorRtEngine(Engine):
         stream = self._side if default else current
         if default:
             stream.wait_stream(current)
-        stream.wait_event(slot.done)
+        stream.wait_event(bound.done)
         yield stream
-        slot.done.record(stream)
+        bound.done.record(stream)
         if default:
             current.wait_stream(stream)
 
-    def _get_slot(self, profile: int, buffers: tuple[Any, ...]) -> _Slot:
+    def _get_context(self, profile: int, buffers: tuple[Any, ...]) -> _BoundContext:
         key = (profile, *buffers)
-        if key not in self._slots:
+        if key not in self._contexts:
             make = self._engine.create_execution_context
             context = make() if self._config is None else make(self._config)
             if context is None:
@@ -216,9 +216,9 @@ class TensorRtEngine(Engine):
             if profile:
                 stream = torch.cuda.current_stream(self.device)
                 context.set_optimization_profile_async(profile, stream.cuda_stream)
-            self._slots[key] = _Slot(context, torch.cuda.Event())
+            self._contexts[key] = _BoundContext(context, torch.cuda.Event())
             self._save_kernels()
-        return self._slots[key]
+        return self._contexts[key]
 
     def _save_kernels(self) -> None:
         """Keep what TensorRT-RTX compiled, so that the next process starts warm."""
@@ -236,7 +236,7 @@ class TensorRtEngine(Engine):
         if not self._closed:
             self._save_kernels()
         super().close()
-        self._slots.clear()
+        self._contexts.clear()
         self._engine = self._config = self._kernels = self._runtime = None
 
 
