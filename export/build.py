@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from xmask3d_rt.components import COMPONENTS, PLAIN
+from xmask3d_rt.components import COMPONENTS, TENSORS
 from xmask3d_rt.config import ModelConfig, Precision
 from xmask3d_rt.engines.backends import BACKENDS, pick_device
 from xmask3d_rt.engines.component import Component, WeightSource
@@ -35,7 +35,7 @@ from xmask3d_rt.export.fingerprint import (
     read_versions,
 )
 from xmask3d_rt.export.onnx_export import OPSET
-from xmask3d_rt.export.plain import PLAIN_CODE, build_plain, choose_plain
+from xmask3d_rt.export.plain import TENSOR_CODE, build_tensors, choose_arithmetic
 from xmask3d_rt.export.staging import Staging, open_staging
 from xmask3d_rt.export.weights import Weights
 
@@ -176,8 +176,8 @@ def plan_components(
     for name in COMPONENTS:
         if only and name not in only:
             continue
-        if name in PLAIN:
-            contract, choices = None, (choose_plain(name, precision, device),)
+        if name in TENSORS:
+            contract, choices = None, (choose_arithmetic(name, precision, device),)
         else:
             contract = widen_batch(get_contract(name, config), options.max_batch)
             able = _check_ahead_of_time(backend) if options.ahead_of_time else backend
@@ -195,7 +195,7 @@ def _compute_fingerprint(build: ComponentBuild) -> str:
     if contract is None:
         precision = choices[0].precision
         settings = None if precision is Precision.FP32 else {"precision": precision}
-        return compute_fingerprint(build.config, hashed, PLAIN_CODE[build.name], settings)
+        return compute_fingerprint(build.config, hashed, TENSOR_CODE[build.name], settings)
     settings = {
         "signature": str(contract.signature),
         "choices": [(choice.backend, choice.precision) for choice in choices],
@@ -305,7 +305,7 @@ def _obtain(
     if build.contract is None:
         name = f"{build.name}.safetensors"
         with staging.writing(name):
-            component = build_plain(build, staging.start_file(name))
+            component = build_tensors(build, staging.start_file(name))
             staging.finish(component)
         return component, "built"
     with staging.writing(build.name):

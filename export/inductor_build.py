@@ -8,11 +8,9 @@ import copy
 import dataclasses
 import inspect
 import logging
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,14 +30,6 @@ from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.files import stage_beside
-
-
-@dataclass(frozen=True)
-class InductorReport:
-    """Seconds a compilation took and the size of its package in bytes."""
-
-    seconds: float
-    size: int
 
 
 class Cast(nn.Module):
@@ -64,7 +54,7 @@ class Cast(nn.Module):
         return x.to(self.dtype) if x.is_floating_point() else x
 
 
-def compile_component(job: Compilation) -> InductorReport:
+def compile_component(job: Compilation) -> None:
     """Compile a component into a package with its stamp.
 
     Args:
@@ -77,7 +67,6 @@ def compile_component(job: Compilation) -> InductorReport:
     if job.module is None:
         raise EngineError(f"{job.component}: backend inductor needs the torch module")
     check_compiler()
-    started = time.perf_counter()
     target = describe_target(job.device)
     module = job.module
     if job.precision is not Precision.FP32:
@@ -100,7 +89,6 @@ def compile_component(job: Compilation) -> InductorReport:
         part.replace(job.output)
     stamp = BuildStamp(job.component, LIBRARY, torch.__version__, target, job.precision)
     dataclasses.replace(stamp, instructions=list_instructions(job.device)).save(job.output)
-    return InductorReport(time.perf_counter() - started, job.output.stat().st_size)
 
 
 def describe_settings(device: torch.device, options: BuildOptions) -> dict[str, object]:

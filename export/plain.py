@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xmask3d_rt.components import SPARSE_NETS
 from xmask3d_rt.config import ModelConfig, Precision, SparseUNetConfig
-from xmask3d_rt.engines.build_command import PLAIN_BACKEND
+from xmask3d_rt.engines.build_command import TENSOR_BACKEND
 from xmask3d_rt.engines.component import Component, Parity
 from xmask3d_rt.engines.files import describe_file
 from xmask3d_rt.engines.heads import HEAD_TENSORS
@@ -32,7 +32,7 @@ _MASK_EMBED = "sem_seg_head.predictor.post_mask_embed"
 # Modules whose code decides a file, for the incremental build.
 _CODE = "xmask3d_rt.export.plain"
 _SPARSE_CODE = (_CODE, "xmask3d_rt.engines.sparse_unet", "xmask3d_rt.model.sparse_unet")
-PLAIN_CODE = {
+TENSOR_CODE = {
     "point_encoder": _SPARSE_CODE,
     "binary_head": _SPARSE_CODE,
     "heads": (_CODE, "xmask3d_rt.engines.heads"),
@@ -75,7 +75,7 @@ def head_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def choose_plain(name: str, precision: str, device: torch.device) -> Choice:
+def choose_arithmetic(name: str, precision: str, device: torch.device) -> Choice:
     """How a component outside the engines is kept: fp16 for sparse nets on a GPU, else fp32.
 
     A GPU multiplies fp16 many times faster, and its sums stay float32. The processor's products
@@ -83,11 +83,11 @@ def choose_plain(name: str, precision: str, device: torch.device) -> Choice:
     """
     half = device.type == "cuda" and precision in (AUTO, Precision.FP16) and name in SPARSE_NETS
     arithmetic = Precision.FP16 if half else Precision.FP32
-    return Choice(PLAIN_BACKEND, arithmetic, "runs outside the engines")
+    return Choice(TENSOR_BACKEND, arithmetic, "runs outside the engines")
 
 
-def build_plain(build: ComponentBuild, path: Path) -> Component:
-    """Write one component of plain weights to `path` and check it.
+def build_tensors(build: ComponentBuild, path: Path) -> Component:
+    """Write one component as tensors to `path` and check it.
 
     Raises:
         CheckpointError: a weight is missing or has another shape.

@@ -66,8 +66,8 @@ COMPONENTS: dict[str, ComponentSpec] = {
 ENGINES = tuple(name for name, spec in COMPONENTS.items() if spec.axis is not None)
 VIEW_ENGINES = tuple(name for name, spec in COMPONENTS.items() if spec.axis == IMAGES)
 SPARSE_NETS = tuple(name for name, spec in COMPONENTS.items() if "coords" in spec.inputs)
-# Those that run as plain torch weights.
-PLAIN = tuple(name for name, spec in COMPONENTS.items() if spec.axis is None)
+# Those kept as tensors, which torch runs.
+TENSORS = tuple(name for name, spec in COMPONENTS.items() if spec.axis is None)
 
 
 def list_upstream(name: str) -> tuple[str, ...]:

@@ -1,13 +1,21 @@
 """A backend is one file and one line."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 import toy_backend
 
-from xmask3d_rt.config import get_preset
+import xmask3d_rt
+from xmask3d_rt.config import Precision, get_preset
+from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.backends import BACKENDS, get_backend, open_engine
+from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.export import inductor_build, tensorrt_build
 from xmask3d_rt.export.build import build_engines
+from xmask3d_rt.export.contracts import get_contract
 from xmask3d_rt.export.weights import SyntheticWeights
 
 
@@ -23,6 +31,47 @@ def test_one_file_and_one_line_add_a_backend(monkeypatch, tmp_path):
     with open_engine(result.manifest, "vae_decoder", "cpu") as engine:
         latent = torch.zeros(1, *engine.inputs[0].shape[1:])
         assert set(engine.infer({"latent": latent})) == {"dec2", "dec5"}
+
+
+# Beside a backend's own files: what tries libraries before torch is known to work, what says how
+# to install them, and the cache folder of earlier releases.
+NAMING = {"doctor.py", "extras.py", "options.py"}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_is_named_in_its_own_files_alone(name):
+    root = Path(xmask3d_rt.__file__).parents[1]
+    named = set()
+    for path in (*root.glob("xmask3d_rt/**/*.py"), *root.glob("export/**/*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        words = {node.value for node in nodes if isinstance(node, ast.Constant)}
+        if name in words and not path.name.startswith(name):
+            named.add(path.name)
+    assert named <= NAMING
+
+
+@pytest.mark.parametrize(
+    ("compiler", "lacks"),
+    [
+        (inductor_build.compile_component, "backend inductor needs the torch module"),
+        (tensorrt_build.compile_component, "backend tensorrt needs the exported graph"),
+    ],
+)
+def test_compiler_without_what_it_takes_rejected(tmp_path, compiler, lacks):
+    job = Compilation(
+        component="unet",
+        signature=get_contract("unet", get_preset("tiny")).signature,
+        precision=Precision.FP32,
+        device=torch.device("cpu"),
+        output=tmp_path / "model",
+        inputs=(),
+        graph=None,
+        module=None,
+        options=BuildOptions(),
+    )
+    with pytest.raises(EngineError, match=f"unet: {lacks}"):
+        compiler(job)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_backend_rejected():

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import xmask3d_rt
-from xmask3d_rt.components import COMPONENTS, ENGINES, FEATURES, PLAIN, list_upstream
+from xmask3d_rt.components import COMPONENTS, ENGINES, FEATURES, TENSORS, list_upstream
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines.heads import HEAD_TENSORS
 from xmask3d_rt.errors import CheckpointError, EngineError
 from xmask3d_rt.export.components import MODULES, build_module, load_weights
 from xmask3d_rt.export.contracts import PROFILE, describe_tensors, get_contract
-from xmask3d_rt.export.plain import PLAIN_CODE, head_shapes
+from xmask3d_rt.export.plain import TENSOR_CODE, head_shapes
 from xmask3d_rt.export.validation import compute_reference, make_inputs
 from xmask3d_rt.export.weights import SyntheticWeights
 from xmask3d_rt.model.sparse_unet import MinkUNet
@@ -97,9 +97,9 @@ def test_head_shapes_are_the_models():
 
 
 def test_components_are_all_known():
-    assert list(COMPONENTS) == [*ENGINES, *PLAIN]
+    assert list(COMPONENTS) == [*ENGINES, *TENSORS]
     assert list(MODULES) == list(ENGINES)
-    assert list(PLAIN_CODE) == list(PLAIN)
+    assert list(TENSOR_CODE) == list(TENSORS)
 
 
 def test_names_are_those_of_the_components():

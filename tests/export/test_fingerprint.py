@@ -7,7 +7,7 @@ import pytest
 import torch
 from tracing import list_hashed, trace
 
-from xmask3d_rt.components import COMPONENTS, ENGINES, PLAIN
+from xmask3d_rt.components import COMPONENTS, ENGINES, TENSORS
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.engines.inductor import list_instructions
 from xmask3d_rt.engines.options import BuildOptions
@@ -19,7 +19,7 @@ from xmask3d_rt.export.components import build_module
 from xmask3d_rt.export.engines import make_examples
 from xmask3d_rt.export.fingerprint import hash_code, hash_modules, list_code
 from xmask3d_rt.export.inductor_build import check_compiler
-from xmask3d_rt.export.plain import build_plain
+from xmask3d_rt.export.plain import build_tensors
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights
 
 CONFIG = get_preset("tiny")
@@ -35,8 +35,8 @@ def make_plan(name, weights=None, backend="onnxruntime", precision="fp32"):
 
 def make(name, folder):
     build = make_plan(name)
-    if name in PLAIN:
-        return lambda: build_plain(build, folder / f"{name}.safetensors")
+    if name in TENSORS:
+        return lambda: build_tensors(build, folder / f"{name}.safetensors")
     return lambda: make_examples(build.contract, build_module(name, CONFIG, build.weights))
 
 

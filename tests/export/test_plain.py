@@ -9,7 +9,7 @@ from xmask3d_rt.errors import ExportMismatch
 from xmask3d_rt.export import plain
 from xmask3d_rt.export.choices import Choice
 from xmask3d_rt.export.component_build import ComponentBuild
-from xmask3d_rt.export.plain import build_plain, choose_plain
+from xmask3d_rt.export.plain import build_tensors, choose_arithmetic
 from xmask3d_rt.export.weights import SyntheticWeights
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -28,7 +28,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
     ],
 )
 def test_sparse_nets_are_fp16_on_a_gpu_alone(name, asked, device, expected):
-    assert choose_plain(name, asked, device).precision is expected
+    assert choose_arithmetic(name, asked, device).precision is expected
 
 
 def build(tmp_path, precision=Precision.FP32, weights=None):
@@ -41,7 +41,7 @@ def build(tmp_path, precision=Precision.FP32, weights=None):
         choices=(Choice("torch", precision, "as asked"),),
         fingerprint="-",
     )
-    return build_plain(plan, path), path
+    return build_tensors(plan, path), path
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from xmask3d_rt.engines.component import Component, WeightSource
 from xmask3d_rt.errors import EngineError
 
 WEIGHT_OPTIONS = ("checkpoint", "sd", "clip")
-PLAIN_BACKEND = "torch"  # of weights that run outside the engines
+TENSOR_BACKEND = "torch"  # of weights that run outside the engines
 
 
 class EngineDirectory(Protocol):
@@ -84,7 +84,7 @@ def is_preset(config: ModelConfig) -> bool:
 
 def _list_choice(parts: Sequence[Component], device: str | None) -> list[str]:
     """Device, backend, precision and options, each where all components agree on it."""
-    engines = [part for part in parts if part.backend != PLAIN_BACKEND]
+    engines = [part for part in parts if part.backend != TENSOR_BACKEND]
     found = {
         "--device": {device} if device is not None else {part.device for part in parts},
         "--backend": {part.backend for part in engines},

@@ -47,7 +47,7 @@ class Component:
         backend: library that runs it; `torch` for weights that run outside an engine.
         precision: arithmetic it was built with.
         files: its files; the first one is the one to open.
-        signature: inputs, outputs and profile; None for plain weights.
+        signature: inputs, outputs and profile; None for tensors that torch runs.
         fingerprint: hash of everything the files depend on.
         parity: the check after export.
         opset: ONNX opset, where there is one.
