@@ -57,7 +57,7 @@ def test_a_run_from_the_command_line(rooms, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "loss.binray=1"], "unknown setting loss.binray"),
+        (["--set", "loss.binray=1"], "--set loss: unknown key 'binray'; known keys"),
         (["--resume", "--init", "x.pth.tar"], "exclude each other"),
         (["--resume"], "no checkpoint to resume"),
     ],
