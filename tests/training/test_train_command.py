@@ -28,6 +28,13 @@ def rooms(tmp_path_factory):
     return folder
 
 
+def test_missing_data_is_rejected(tmp_path):
+    result = train(tmp_path / "none", tmp_path / "run")
+    assert result.exit_code == 2
+    assert len(result.output.strip().splitlines()) == 1
+    assert "no data folder" in result.output
+
+
 def train(rooms, out, *options):
     settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
     command = ["train", "--preset", "tiny", "--data", str(rooms), "--out", str(out)]
@@ -52,6 +59,10 @@ def test_a_run_from_the_command_line(rooms, tmp_path):
     result = train(rooms, out, "--resume", "--set", "loss.binary=3")
     assert result.exit_code == 2
     assert "loss.binary=16" in result.output
+    result = train(rooms, out, "--resume", "--preset", "b15n4")
+    assert result.exit_code == 2
+    said = result.output.replace("\n", " ")
+    assert "is of preset tiny, not b15n4; give the preset it was trained as" in said
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 2  # 2: `options` and `device` of each component
 Errors = dict[Line, Annotated[float, Field(ge=0)]]
 _PRESET = re.compile(r'"config":\s*\{\s*"name":\s*"(\w+)"')
-_KIND = re.compile(r'"kind":\s*"(synthetic|files)"')
+_KIND = re.compile(r'"kind":\s*"(synthetic|files|mixed)"')
 
 
 @record(EngineError)
@@ -101,14 +101,17 @@ class Component:
 
 @record(EngineError)
 class WeightSource:
-    """Where the weights came from: `synthetic`, or `files` with a hash of each."""
+    """Where the weights came from: `synthetic`, or `files` with a hash of each.
+
+    `mixed`: the trained part from a file, the frozen networks synthetic.
+    """
 
     kind: str
     files: tuple[FileEntry, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("synthetic", "files"):
-            raise ValueError(f"kind must be synthetic or files, got {show(self.kind)}")
+        if self.kind not in ("synthetic", "files", "mixed"):
+            raise ValueError(f"kind must be synthetic, files or mixed, got {show(self.kind)}")
 
 
 @record(EngineError)
