@@ -21,8 +21,10 @@ from xmask3d_rt.data.labelled import LabelledScene, SceneCollection
 from xmask3d_rt.data.labels import LabelSource, LabelSpace
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.kernels import ProjectedView, project_view
-from xmask3d_rt.many.jobs import Job, JobLog, Progress, Resources, Work, open_slots, run_jobs
+from xmask3d_rt.many.jobs import Job, JobLog, Progress, run_jobs
+from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.sources import limit_threads
+from xmask3d_rt.many.workers import Resources, Work
 from xmask3d_rt.preprocess import PreparedView, prepare_view
 from xmask3d_rt.scene import PointCloud
 
