@@ -1,7 +1,7 @@
 """Two generated rooms, learned by heart: every loss falls and the training points get their class.
 
-Points lie as far apart as voxels are wide: at 2 cm voxels of a coarse cloud have no neighbours
-until the fourth level, and a fine cloud takes minutes per step's worth of nothing to learn.
+Voxels are as wide as points are apart. At the 2 cm of the preset the voxels of so coarse a cloud
+would have no neighbours above the fourth level, and a denser cloud takes seconds more a step.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from xmask3d_rt.training.points import RandomPoints
 from xmask3d_rt.training.trainer import Trainer
 
 SPACING = 0.16  # metres between points, and edge of a voxel
-STEPS = 130
+STEPS = 90
 CERTAIN = 8.0  # logit inside a target mask
 SETTINGS = (
     "loss.points=256",
@@ -60,9 +60,10 @@ class Measure:
     """Losses and IoU of one batch, always at the same points of the same views.
 
     A run's own values do not compare over time where a loss picks what it measures. The
-    contrastive one looks at the masks that are predicted: at first none (then it is 0) or one of
-    the whole view, later up to five small ones of another room part each, so it rises while
-    every single mask is aligned better. Here the true masks take their place.
+    contrastive one looks at the masks that are predicted: at first at none (it is 0 then) or at a
+    single one over the whole view, later at up to five small ones a view, so that its mean rises
+    (0.32 to 0.40 over 12 epochs at the released weight) while the same masks are no worse
+    aligned. Here the true masks take the place of the predicted ones.
     """
 
     def __init__(self, trainer, batch):
@@ -110,6 +111,7 @@ class Measure:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1800)  # 160 s of one core
 @pytest.mark.usefixtures("coarse_tiny")
 def test_two_rooms_are_learned_by_heart(tmp_path):
     for seed in range(2):

@@ -28,6 +28,13 @@ def rooms(tmp_path_factory):
     return folder
 
 
+def test_help_names_every_option():
+    result = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    options = "preset data out resume set sd clip init device threads workers".split()
+    assert all(f"--{option} " in result.output for option in options)
+
+
 def test_missing_data_is_rejected(tmp_path):
     result = train(tmp_path / "none", tmp_path / "run")
     assert result.exit_code == 2
