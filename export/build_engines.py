@@ -28,6 +28,7 @@ from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
 from xmask3d_rt.interrupts import raise_on_interrupt
 from xmask3d_rt.memory import format_bytes, read_peak_memory
+from xmask3d_rt.weights_note import describe_origin
 
 WEIGHTS_CACHE = ".weights"  # converted copies of weight files, by content hash
 
@@ -89,8 +90,9 @@ def print_result(console: Console, result: BuildResult, weights: Weights) -> Non
         highlight=False,
         soft_wrap=True,
     )
-    if weights.source.kind == "synthetic":
-        console.print("the weights are synthetic: labels made with these engines mean nothing")
+    note = describe_origin(weights.source)
+    if note is not None:
+        console.print(f"the engines' {note}", markup=False, soft_wrap=True)
 
 
 def resolve_weights(
@@ -111,11 +113,13 @@ def resolve_weights(
     given = [name for name, path in files.items() if path is not None]
     if kind not in (None, "synthetic"):
         raise ValueError(f"--weights must be synthetic, got {kind!r}; files: {', '.join(files)}")
-    if given and kind:
-        raise ValueError(f"--weights synthetic and {given[0]} exclude each other")
-    if not given and (kind or config.name == "tiny"):
+    frozen = [name for name in given if name != "--checkpoint"]
+    if frozen and kind:
+        raise ValueError(f"--weights synthetic and {frozen[0]} exclude each other")
+    by_rule = kind is not None or config.name == "tiny"
+    if not given and by_rule:
         return SyntheticWeights()
-    if checkpoint is not None and sd is not None and clip is not None:
+    if checkpoint is not None and (len(frozen) == 2 or (by_rule and not frozen)):
         return FileWeights(config, checkpoint, sd, clip, out / WEIGHTS_CACHE)
     missing = [name for name in files if name not in given]
     raise ValueError(
@@ -128,9 +132,12 @@ def build(
     preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "tiny",
     out: Annotated[Path | None, typer.Option(help="Default: engines/PRESET.")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="'synthetic': weights made by rule, for tests.")
+        str | None,
+        typer.Option(help="'synthetic': what no file is given for is made by rule, for tests."),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Released XMask3D .pth.tar.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="XMask3D .pth.tar, released or of a training run.")
+    ] = None,
     sd: Annotated[Path | None, typer.Option(help="Stable Diffusion v1 weights.")] = None,
     clip: Annotated[Path | None, typer.Option(help="CLIP ViT-L-14 weights.")] = None,
     backend: Annotated[str, typer.Option(help=f"auto, or one of {', '.join(BACKENDS)}.")] = "auto",

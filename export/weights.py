@@ -72,9 +72,10 @@ class FileWeights:
 
     Args:
         config: of the model; decides which tensors are needed.
-        xmask3d: the released checkpoint.
+        xmask3d: the trained part, as released or as training writes it.
         sd: Stable Diffusion v1, a file or a diffusers folder.
-        clip: CLIP ViT-L-14.
+        clip: CLIP ViT-L-14. Where `sd` and `clip` are None the tensors of these networks are
+            made by the rule: for checkpoints that were trained beside such.
         cache_dir: where converted copies are kept; None keeps none.
 
     Raises:
@@ -85,8 +86,8 @@ class FileWeights:
         self,
         config: ModelConfig,
         xmask3d: Path,
-        sd: Path,
-        clip: Path,
+        sd: Path | None,
+        clip: Path | None,
         cache_dir: Path | None = None,
     ) -> None:
         with torch.device("meta"):
@@ -94,26 +95,34 @@ class FileWeights:
         self._opened = loading.open_checkpoints(
             state, xmask3d=xmask3d, sd=sd, clip=clip, cache_dir=cache_dir
         )
+        self._rule = SyntheticWeights()
 
     @property
     def source(self) -> WeightSource:
-        """Kind `files`, with name, size and SHA-256 of each."""
+        """Kind `files`, or `mixed` with the rule, with name, size and SHA-256 of each file."""
         entries = (opened.entry for opened in self._opened.values())
         files = tuple(FileEntry(e.path.name, e.size, e.sha256) for e in entries)
-        return WeightSource("files", files)
+        return WeightSource("files" if len(files) == len(key_map.NAMESPACES) else "mixed", files)
 
     def fingerprint(self, namespaces: Iterable[str]) -> str:
         """The hashes of the files of these namespaces, and of the code that reads them."""
-        files = [self._opened[namespace].entry.sha256 for namespace in sorted(namespaces)]
-        return " ".join([*files, hash_modules((loading.__name__, key_map.__name__))])
+        parts = [
+            self._opened[namespace].entry.sha256
+            if namespace in self._opened
+            else self._rule.fingerprint((namespace,))
+            for namespace in sorted(namespaces)
+        ]
+        return " ".join([*parts, hash_modules((loading.__name__, key_map.__name__))])
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """The tensor `name`, in the file's precision.
 
         Raises:
-            CheckpointError: no file has it.
+            CheckpointError: no file has it, nor does the rule make it.
         """
         for opened in self._opened.values():
             if name in opened.match.sources:
                 return opened.match.load(name)
+        if self.source.kind == "mixed":
+            return self._rule.read(name, shape)
         raise CheckpointError(f"no weight file has {name!r}; it is no tensor of this model")

@@ -20,10 +20,10 @@ NYU40_OF_20 = list(known_label_source("scannet20").images)
 
 
 @cache
-def make_room(seed: int, views: int = 2) -> Room:
+def make_room(seed: int, views: int = 2, spacing: float = 0.06) -> Room:
     """A room seen by ScanNet's camera, whose intrinsics the layout takes for granted."""
     with patch.object(room_module, "FOCAL", INTRINSICS[0, 0] / INTRINSICS_SIZE[0]):
-        return generate_room(seed=seed, views=views, image_size=SIZE, point_spacing=0.06)
+        return generate_room(seed=seed, views=views, image_size=SIZE, point_spacing=spacing)
 
 
 def ids_of_200(room: Room) -> np.ndarray:
@@ -33,13 +33,15 @@ def ids_of_200(room: Room) -> np.ndarray:
     return np.array([ids.get(name, 0) for name in room.classes])
 
 
-def write_miniature(root: Path, train: int = 2, val: int = 2, views: int = 2) -> Path:
+def write_miniature(
+    root: Path, train: int = 2, val: int = 2, views: int = 2, spacing: float = 0.06
+) -> Path:
     """Rooms as `train` and `val` scenes of the released layout."""
     captions = {}
     for index in range(train + val):
         split = "train" if index < train else "val"
         name = f"scene{index:04d}_00"
-        room = make_room(index, views)
+        room = make_room(index, views, spacing)
         _write_cloud(root, split, name, room)
         _write_frames(root / "scannet_2d" / name, room)
         captions[name] = {str(n): f"view {n} of a room" for n in range(views)}

@@ -131,7 +131,8 @@ def _describe_weights(manifest: "Manifest") -> str:
     weights = manifest.weights
     if weights.kind == "synthetic":
         return "synthetic (made by a rule, not trained): labels mean nothing"
-    return ", ".join(f"{file.path} ({file.sha256[:12]})" for file in weights.files)
+    files = ", ".join(f"{file.path} ({file.sha256[:12]})" for file in weights.files)
+    return f"{files}; frozen networks synthetic" if weights.kind == "mixed" else files
 
 
 def _component_cells(component: "Component") -> tuple[str, ...]:

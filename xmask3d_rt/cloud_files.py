@@ -11,6 +11,7 @@ import numpy as np
 from xmask3d_rt.arrays import read_array, read_arrays, to_numpy
 from xmask3d_rt.columns import NamedTable, list_names, scale_colors
 from xmask3d_rt.errors import one_line
+from xmask3d_rt.frame_files import list_visible
 from xmask3d_rt.pcd import parse_pcd
 from xmask3d_rt.ply import read_ply
 from xmask3d_rt.text_cloud import parse_text
@@ -110,8 +111,8 @@ def _reject_missing(path: Path) -> None:
     folder = path if path.is_dir() else path.parent
     held = sorted(
         item
-        for item in (folder.iterdir() if folder.is_dir() else ())
-        if item.suffix.lower() in READERS and not item.name.startswith(".")
+        for item in (list_visible(folder) if folder.is_dir() else ())
+        if item.suffix.lower() in READERS
     )
     if path.is_dir():
         found = " or ".join(map(str, held[:SHOWN_FILES])) or f"a {', '.join(READERS)} file"

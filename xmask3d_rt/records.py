@@ -96,7 +96,12 @@ def to_values(value: Any) -> dict[str, Any]:
 
 
 def describe_problem(problem: ValidationError, kind: type) -> str:
-    """The first problem in one line: the place, then what is wrong there."""
+    """The first problem in one line: the place, then what is wrong there.
+
+    Args:
+        problem: of a record or of a pydantic model.
+        kind: which of them.
+    """
     first = problem.errors(include_url=False)[0]
     place, said = _describe(first, kind)
     dotted = ".".join(_show_part(part) for part in place)
@@ -111,8 +116,8 @@ def _describe(first: ErrorDetails, kind: type) -> tuple[Sequence[int | str], str
         return place, f"no JSON: {first['ctx']['error']}"
     if category.startswith("missing"):
         return place[:-1], f"missing key {_show_part(place[-1])!r}"
-    if category == "unexpected_keyword_argument":
-        known = [field.name for field in dataclasses.fields(_find_kind(kind, place[:-1]))]
+    if category in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = get_type_hints(_find_kind(kind, place[:-1]))
         return place[:-1], f"unknown key {show(place[-1])}; known keys: {', '.join(known)}"
     said = first["msg"].removeprefix("Input ")
     return place, f"{said[:1].lower()}{said[1:]}, got {show(first['input'])}"
@@ -132,10 +137,7 @@ def _show_part(part: int | str) -> str:
 def _find_kind(kind: Any, place: Sequence[int | str]) -> Any:
     """The type of what lies at a place inside a record."""
     for part in place:
-        if dataclasses.is_dataclass(kind):
-            kind = get_type_hints(kind)[str(part)]
-        else:
-            kind = _last_argument(kind)
+        kind = _last_argument(kind) if get_args(kind) else get_type_hints(kind)[str(part)]
         if NoneType in get_args(kind):
             kind = _last_argument(kind)
     return kind

@@ -138,7 +138,7 @@ def read_rgbd(folder: str | os.PathLike[str], intrinsics: np.ndarray | None = No
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"no RGB-D folder {one_line(root)}")
-    colors = _list_colors(root)
+    colors = list_colors(root)
     cameras = _read_intrinsics(root) if intrinsics is None else (intrinsics, None)
     poses, depths = _list_poses(root), _list_depths(root)
     views, left_out = _read_views(colors, poses, depths, cameras)
@@ -239,7 +239,12 @@ def _find_imageless(colors: FrameFiles, poses: FrameFiles, depths: FrameFiles | 
     return sorted(ready - colors.files.keys(), key=natural_key)
 
 
-def _list_colors(root: Path) -> FrameFiles:
+def list_colors(root: Path) -> FrameFiles:
+    """The colour images of an RGB-D folder by frame.
+
+    Raises:
+        FileNotFoundError: no `color/`, or no image in it.
+    """
     folder = find_entry(root, "color")
     if not folder.is_dir():
         inner = [entry.name for entry in list_visible(root) if (entry / "color").is_dir()]

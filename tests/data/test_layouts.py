@@ -85,6 +85,33 @@ def test_conversion_keeps_every_value(released, converted):
     assert (again.written, again.kept) == (0, 4)
 
 
+def test_hidden_files_are_no_data(released, converted, tmp_path):
+    """Copying to and from a Mac leaves a ._NAME beside every file."""
+    data = tmp_path / "data"
+    shutil.copytree(released, data)
+    for path in [path for path in data.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+    read_caption_files.cache_clear()
+    for split in ("train", "val"):
+        same_scenes(open_collection(released, split), open_collection(data, split))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".DS_Store").write_bytes(b"Mac OS X")
+    assert convert_released(data, out).written == 4
+    same_scenes(open_collection(converted, "val"), open_collection(out, "val"))
+    assert not list(out.rglob("._*"))
+
+
+def test_a_scene_without_an_image_is_rejected(released, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(released, data)
+    scene = open_collection(data, "val").scenes[0]
+    for path in (scene.frames / "color").iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"color holds no \.jpg"):
+        scene.list_views()
+
+
 def test_an_interrupted_conversion_goes_on(released, tmp_path):
     class Stopped(Exception):
         pass

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import logging
+import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -125,9 +127,9 @@ def test_views_are_counted_once(released, tmp_path, monkeypatch, caplog):
     seen = []
     index = index_views(*options, everything, tmp_path, lambda *done: seen.append(done))
     assert index == {"scene0000_00": ["0", "1"], "scene0001_00": ["0", "1"]}
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(0, 2), (1, 2), (2, 2)]
     monkeypatch.setattr(view_index, "count_views", None)  # would fail if called again
-    counts = {f.name[:12]: f.read_text() for f in tmp_path.iterdir()}
+    counts = {f.name[:12]: f.read_text() for f in tmp_path.glob("*.json")}
     assert index_views(*options, everything, tmp_path) == index
     visible = [n for text in counts.values() for _, n, _ in json.loads(text)]
     most = dataclasses.replace(everything, least=sorted(visible)[-2])
@@ -137,6 +139,33 @@ def test_views_are_counted_once(released, tmp_path, monkeypatch, caplog):
     assert "1 scenes have no usable view and are left out" in caplog.text
     with pytest.raises(ValueError, match="no view of its 2 scenes sees more than 1000000 points"):
         index_views(*options, dataclasses.replace(everything, least=10**6), tmp_path)
+
+
+@pytest.mark.slow
+def test_several_processes_count_the_same_views(released, tmp_path):
+    collection = open_collection(released, "train")
+    options = (collection, *make_label_space_inputs(collection), CONFIG.view)
+    rule = ViewRule(1, 10**9, 0, strict=True)
+    alone = index_views(*options, rule, tmp_path / "alone")
+    assert index_views(*options, rule, tmp_path / "two", workers=2) == alone
+    texts = [
+        {path.name: path.read_text() for path in (tmp_path / name).glob("*.json")}
+        for name in ("alone", "two")
+    ]
+    assert texts[0] == texts[1]
+    rows = (tmp_path / "two" / "done.jsonl").read_text().splitlines()
+    processes = {json.loads(row)["worker"].rpartition(":")[2] for row in rows}
+    assert str(os.getpid()) not in processes
+
+
+def test_a_scene_that_cannot_be_read_is_named(released, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(released, data)
+    collection = open_collection(data, "train")
+    options = (collection, *make_label_space_inputs(collection), CONFIG.view)
+    collection.scenes[1].cloud_file.write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"scene scene0001_00 of .* cannot be used: ValueError"):
+        index_views(*options, ViewRule(1, 10**9, 0, strict=True), tmp_path / "index")
 
 
 def make_label_space_inputs(collection):

@@ -134,7 +134,11 @@ def test_damaged_manifest_rejected(manifest, change):
         (("config", "mask_head", "heads"), 0, "config.mask_head.heads: should be greater than"),
         (("config", "view", "mask_shape"), [1], "config.view.mask_shape: missing key '1'"),
         (("config", "split", "novel"), [99], "config.split: novel indices [99] are outside 0..18"),
-        (("weights", "kind"), "magic", "weights: kind must be synthetic or files, got 'magic'"),
+        (
+            ("weights", "kind"),
+            "magic",
+            "weights: kind must be synthetic, files or mixed, got 'magic'",
+        ),
     ],
 )
 def test_every_wrong_value_is_one_line_with_its_place(manifest, place, value, message):
@@ -230,7 +234,7 @@ def test_load_without_verification(manifest):
 
 
 def test_weights_kind_rejected():
-    with pytest.raises(EngineError, match="synthetic or files, got 'magic'"):
+    with pytest.raises(EngineError, match="synthetic, files or mixed, got 'magic'"):
         WeightSource("magic")
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from miniature import make_room, write_miniature
 from PIL import Image
+from small_presets import small_config
 from typer.testing import CliRunner
 
 from xmask3d_rt import cli
@@ -28,13 +29,6 @@ from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module
 from xmask3d_rt.many.sources import CheckpointSource, EngineSource, share_device
 
 TINY = get_preset("tiny")
-
-
-def small_config(preset: str) -> ModelConfig:
-    """A preset's classes and ratios at the widths of `tiny`."""
-    released = get_preset(preset)
-    names = ("name", "split", "base_ratio", "novel_ratio", "loss")
-    return dataclasses.replace(TINY, **{name: getattr(released, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -296,8 +290,17 @@ def test_bad_requests_rejected(rooms, tiny_engines, checkpoint, tmp_path):
     common = ("--data", rooms, "--preset", "b15n4", "--state", tmp_path)
     for options, message in (
         ((), "give either --engine-dir or --checkpoint"),
-        (("--engine-dir", tiny_engines, "--sd", "x"), "--sd and --clip belong to --checkpoint"),
+        (
+            ("--engine-dir", tiny_engines, "--sd", "x"),
+            "--sd, --clip and --weights belong to --checkpoint",
+        ),
         (("--checkpoint", checkpoint), "of preset b15n4 needs --sd and --clip"),
+        (("--checkpoint", checkpoint, "--weights", "x"), "--weights must be synthetic, got 'x'"),
+        (
+            ("--checkpoint", checkpoint, "--weights", "synthetic", "--sd", "x"),
+            "--weights synthetic excludes --sd and --clip",
+        ),
+        (("--engine-dir", tiny_engines, "--weights", "synthetic"), "belong to --checkpoint"),
         (("--engine-dir", tmp_path / "none"), "has no manifest.json"),
     ):
         outcome = run_eval(*common, *options)

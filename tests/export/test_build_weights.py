@@ -10,14 +10,17 @@ from typer.testing import CliRunner
 
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.engines import Manifest
+from xmask3d_rt.engines.build_command import list_arguments
 from xmask3d_rt.engines.files import hash_file
-from xmask3d_rt.errors import CheckpointError
+from xmask3d_rt.engines.rebuild import make_command
+from xmask3d_rt.errors import CheckpointError, EngineError
 from xmask3d_rt.export.build import build_engines
 from xmask3d_rt.export.build_engines import app
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights
 from xmask3d_rt.model.key_map import build_key_map
 from xmask3d_rt.model.synthetic import synthetic_tensor
 from xmask3d_rt.model.xmask3d import XMask3D
+from xmask3d_rt.weights_note import describe_synthetic
 
 CONFIG = get_preset("tiny")
 ONLY = ("binary_head", "heads")
@@ -121,3 +124,49 @@ def test_all_code_that_reads_the_files_is_in_the_fingerprint(weight_files, monke
     assert {f"xmask3d_rt.model.checkpoints.{name}" for name in ("loading", "matching")} <= ran
     hashed = list_hashed(monkeypatch, lambda: opened[0].fingerprint(("sd",)))
     assert ran | {"xmask3d_rt.model.key_map"} <= hashed
+
+
+def test_a_checkpoint_alone_is_filled_by_the_rule(weight_files, tmp_path):
+    """What a run without --sd and --clip was trained beside."""
+    mixed = FileWeights(CONFIG, weight_files["xmask3d"], None, None)
+    files = FileWeights(CONFIG, **weight_files)
+    state = XMask3D(CONFIG).state_dict()
+    for name in (
+        "clip.visual.proj",
+        "diffusion.vae.encoder.conv_in.weight",
+        "pc_decoder.decoder.bias",
+    ):
+        shape = tuple(state[name].shape)
+        assert torch.equal(mixed.read(name, shape), files.read(name, shape)), name
+    assert mixed.source.kind == "mixed"
+    assert [entry.path for entry in mixed.source.files] == [weight_files["xmask3d"].name]
+    assert mixed.fingerprint(("xmask3d",)) == files.fingerprint(("xmask3d",))
+    assert mixed.fingerprint(("sd",)) != files.fingerprint(("sd",))
+
+
+def test_command_with_a_checkpoint_alone(weight_files, tmp_path):
+    options = ["--out", str(tmp_path / "new"), "--only", "heads", "--device", "cpu"]
+    options += ["--checkpoint", str(weight_files["xmask3d"])]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code == 0, done.output
+    assert "frozen networks are synthetic" in done.stdout.replace("\n", " ")
+    manifest = Manifest.load(tmp_path / "new")
+    assert "of " + str(manifest.root) in describe_synthetic(manifest)
+    assert list_arguments(manifest)[-4:] == [
+        *("--checkpoint", weight_files["xmask3d"].name, "--weights", "synthetic")
+    ]
+    with pytest.raises(EngineError, match=r"pass their paths: rebuild=\{'checkpoint': …\}"):
+        make_command(manifest, "heads", torch.device("cpu"))
+    paths = {"checkpoint": weight_files["xmask3d"]}
+    command = make_command(manifest, "heads", torch.device("cpu"), paths)
+    assert command[-4:-2] == ["--checkpoint", str(weight_files["xmask3d"])]
+
+
+def test_frozen_weights_by_rule_and_from_files_are_rejected(weight_files, tmp_path):
+    common = ["--out", str(tmp_path), "--checkpoint", str(weight_files["xmask3d"])]
+    done = CliRunner().invoke(app, [*common, "--weights", "synthetic", "--sd", "x"])
+    assert done.exit_code == 2
+    assert "--weights synthetic and --sd exclude each other" in done.stderr
+    done = CliRunner().invoke(app, [*common, "--preset", "b15n4"])
+    assert done.exit_code == 2
+    assert "needs --sd, --clip (weight files), or --weights synthetic" in done.stderr

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -93,6 +94,7 @@ def test_killed_workers_lose_nothing(tmp_path):
 
 SCRIPT = """
 import sys
+import threading
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_jobs import make_jobs, run
@@ -159,3 +161,19 @@ def test_one_worker_is_this_process_several_are_others():
     slots = make_local_slots(Opener(""), 3)
     assert [type(s) for s in slots] == [ProcessSlot] * 3
     assert not multiprocessing.active_children()  # started with their first job
+
+
+def test_a_run_may_wait_for_another(tmp_path):
+    order = []
+
+    def second():
+        with JobLog.open(tmp_path, wait=True):
+            order.append("second")
+
+    with JobLog.open(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.3)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]

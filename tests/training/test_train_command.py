@@ -28,6 +28,20 @@ def rooms(tmp_path_factory):
     return folder
 
 
+def test_help_names_every_option():
+    result = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    options = ["preset", "data", "out", "resume", "set", "sd", "clip", "init", "device", "workers"]
+    assert all(f"--{option} " in result.output for option in options)
+
+
+def test_missing_data_is_rejected(tmp_path):
+    result = train(tmp_path / "none", tmp_path / "run")
+    assert result.exit_code == 2
+    assert len(result.output.strip().splitlines()) == 1
+    assert "no data folder" in result.output
+
+
 def train(rooms, out, *options):
     settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
     command = ["train", "--preset", "tiny", "--data", str(rooms), "--out", str(out)]
@@ -52,12 +66,16 @@ def test_a_run_from_the_command_line(rooms, tmp_path):
     result = train(rooms, out, "--resume", "--set", "loss.binary=3")
     assert result.exit_code == 2
     assert "loss.binary=16" in result.output
+    result = train(rooms, out, "--resume", "--preset", "b15n4")
+    assert result.exit_code == 2
+    said = result.output.replace("\n", " ")
+    assert "is of preset tiny, not b15n4; give the preset it was trained as" in said
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "loss.binray=1"], "unknown setting loss.binray"),
+        (["--set", "loss.binray=1"], "--set loss: unknown key 'binray'; known keys"),
         (["--resume", "--init", "x.pth.tar"], "exclude each other"),
         (["--resume"], "no checkpoint to resume"),
     ],

@@ -53,7 +53,7 @@ def test_settings_survive_json():
         ("binary=16", "SECTION.NAME=VALUE"),
         ("loss.binary", "SECTION.NAME=VALUE"),
         ("data.loop=3", "loss, optim, run"),
-        ("loss.binray=16", r"unknown setting loss\.binray; loss has ce, mask"),
+        ("loss.binray=16", r"--set loss: unknown key 'binray'; known keys: ce, mask"),
         ("loss.binary=much", r"loss\.binary: .*number.*'much'"),
         ("optim.lr_3d=-1", r"optim\.lr_3d: .*greater than 0"),
         ("optim.precision=fp16", r"optim\.precision: .*'fp32' or 'bf16'"),

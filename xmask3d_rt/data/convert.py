@@ -33,6 +33,7 @@ from xmask3d_rt.data.scene_folders import (
     read_json_object,
 )
 from xmask3d_rt.files import atomic_write, hash_file, replace_folder, stage_beside
+from xmask3d_rt.frame_files import list_visible
 
 HASHES_FILE = "hashes.json"
 FORMAT = "xmask3d scenes 1"
@@ -111,7 +112,7 @@ def _has_labels(scenes: list[ReleasedScene], label_set: str) -> bool:
 def _check_target(out: Path) -> None:
     """Refuse a folder with something else in it."""
     own = {DATASET_FILE, *CONVERTED_SPLITS}
-    foreign = sorted({e.name for e in out.iterdir()} - own) if out.is_dir() else []
+    foreign = sorted({e.name for e in list_visible(out)} - own) if out.is_dir() else []
     if foreign:
         raise FileExistsError(
             f"will not convert into {out}: it holds {foreign[0]!r}, which is no part of a "
@@ -151,7 +152,7 @@ def _link_frames(scene: ReleasedScene, folder: Path) -> None:
         if not (scene.frames / name).is_dir():
             continue
         (folder / name).mkdir()
-        for file in sorted((scene.frames / name).iterdir()):
+        for file in list_visible(scene.frames / name):
             try:
                 os.link(file, folder / name / file.name)
             except OSError:

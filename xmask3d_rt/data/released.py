@@ -25,8 +25,9 @@ import torch
 from xmask3d_rt.data.labelled import SceneCollection
 from xmask3d_rt.data.labels import LABEL_SETS
 from xmask3d_rt.errors import one_line
+from xmask3d_rt.frame_files import list_visible
 from xmask3d_rt.preprocess import scale_intrinsics
-from xmask3d_rt.rgbd import load_rgbd
+from xmask3d_rt.rgbd import list_colors, load_rgbd
 from xmask3d_rt.scene import PointCloud, View
 
 CLOUDS, CLOUDS_200, FRAMES, CAPTIONS = "scannet_3d", "scannet_3d_200", "scannet_2d", "caption"
@@ -111,10 +112,14 @@ class ReleasedScene:
         return load_rgbd(self.frames, intrinsics=self.read_intrinsics())
 
     def read_intrinsics(self) -> np.ndarray:
-        """The constant K, at the size that this scene's colour images have."""
+        """The constant K, at the size that this scene's colour images have.
+
+        Raises:
+            FileNotFoundError: the scene has no colour image.
+        """
         from PIL import Image
 
-        first = next((self.frames / "color").iterdir())
+        first = next(iter(list_colors(self.frames).files.values()))
         with Image.open(first) as image:
             return scale_intrinsics(INTRINSICS, INTRINSICS_SIZE, image.size)
 
@@ -151,8 +156,13 @@ def open_released(root: Path, split: str) -> SceneCollection:
 
 def list_scenes(root: Path, split: str) -> list[ReleasedScene]:
     """The scenes of a split, in order of their names; none where the split is absent."""
-    files = sorted((root / CLOUDS / split).glob(f"*{CLOUD_SUFFIX}"))
-    return [ReleasedScene(root, split, f.name.removesuffix(CLOUD_SUFFIX), f) for f in files]
+    folder = root / CLOUDS / split
+    files = list_visible(folder) if folder.is_dir() else []
+    return [
+        ReleasedScene(root, split, file.name.removesuffix(CLOUD_SUFFIX), file)
+        for file in files
+        if file.name.endswith(CLOUD_SUFFIX)
+    ]
 
 
 def read_cloud_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -202,7 +212,9 @@ def read_caption_files(folder: Path) -> dict[str, dict[str, str]]:
         ValueError: a file that does not hold {scene: {view: caption}}.
     """
     captions: dict[str, dict[str, str]] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in list_visible(folder) if folder.is_dir() else ():
+        if path.suffix != ".json":
+            continue
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             found = {scene: {str(n): str(t) for n, t in v.items()} for scene, v in content.items()}

@@ -28,6 +28,7 @@ from xmask3d_rt.data.labelled import SPLITS, SceneCollection
 from xmask3d_rt.data.labels import own_label_source
 from xmask3d_rt.data.released import LABEL_FOLDERS
 from xmask3d_rt.errors import one_line
+from xmask3d_rt.frame_files import list_visible
 from xmask3d_rt.rgbd import load_rgbd
 from xmask3d_rt.scene import PointCloud, View
 
@@ -139,9 +140,9 @@ def list_splits(root: Path) -> list[str]:
 def list_scene_folders(folder: Path) -> tuple[FolderScene, ...]:
     """Scene folders inside a folder, in order of their names."""
     scenes = []
-    for entry in sorted(folder.iterdir()):
+    for entry in list_visible(folder):
         cloud = next((entry / n for n in CLOUD_FILES if (entry / n).is_file()), None)
-        if cloud is not None and not entry.name.startswith("."):
+        if cloud is not None:
             scenes.append(FolderScene(entry, cloud))
     return tuple(scenes)
 

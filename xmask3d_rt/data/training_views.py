@@ -17,7 +17,8 @@ from xmask3d_rt.data.augment import voxelize_view
 from xmask3d_rt.data.collection import open_collection, read_label_image
 from xmask3d_rt.data.labelled import LabelledScene
 from xmask3d_rt.data.labels import LabelSpace, make_label_space
-from xmask3d_rt.data.view_index import Progress, ViewRule, index_views, project_prepared
+from xmask3d_rt.data.view_index import ViewRule, index_views, project_prepared
+from xmask3d_rt.many.jobs import Progress
 from xmask3d_rt.preprocess import prepare_view, resize_depth_nearest
 from xmask3d_rt.scene import View
 from xmask3d_rt.training.batch import TrainingSample
@@ -50,6 +51,7 @@ class SceneViewDataset:
         augment: random scale and rotation of the points.
         extra: also elastic, flip and colour augmentation, no part of the released recipe.
         progress: called with (scenes done, scenes) while views are counted.
+        workers: processes that count them.
 
     Raises:
         FileNotFoundError, ValueError: the folder has no such split, its labels mean none of the
@@ -66,6 +68,7 @@ class SceneViewDataset:
         augment: bool = True,
         extra: bool = False,
         progress: Progress | None = None,
+        workers: int = 1,
     ) -> None:
         collection = open_collection(folder, split)
         classes = parse_classes(list(config.split.names))
@@ -74,7 +77,7 @@ class SceneViewDataset:
         self._config = config
         rule = ViewRule.for_training(config.view)
         self._views = index_views(
-            collection, self.space, self._source, config.view, rule, cache_dir, progress
+            collection, self.space, self._source, config.view, rule, cache_dir, progress, workers
         )
         self._scenes = [scene for scene in collection.scenes if scene.name in self._views]
         self._loop, self._augment, self._extra = loop, augment, extra

@@ -8,10 +8,10 @@ are visible and at least 10 labels are valid. Every scene's counts are kept on d
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +21,14 @@ from xmask3d_rt.data.labelled import LabelledScene, SceneCollection
 from xmask3d_rt.data.labels import LabelSource, LabelSpace
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.kernels import ProjectedView, project_view
+from xmask3d_rt.many.jobs import Job, JobLog, Progress, run_jobs
+from xmask3d_rt.many.slots import open_slots
+from xmask3d_rt.many.sources import limit_threads
+from xmask3d_rt.many.workers import Resources, Work
 from xmask3d_rt.preprocess import PreparedView, prepare_view
 from xmask3d_rt.scene import PointCloud
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 class ViewCount(NamedTuple):
@@ -100,6 +102,59 @@ def count_views(
     return counts
 
 
+@dataclass(frozen=True)
+class CountScenes:
+    """Opens workers that count what the views of scenes see and keep that in files.
+
+    Attributes:
+        space: classes and base split.
+        source: the label set that is read.
+        grid: the mask grid.
+        folder: for a file per scene.
+        threads: CPU threads of each worker; None leaves them alone.
+    """
+
+    space: LabelSpace
+    source: LabelSource
+    grid: ViewConfig
+    folder: Path
+    threads: int | None = None
+
+    def __call__(self, number: int) -> Work:
+        """The worker of a slot."""
+        limit_threads(self.threads)
+        return self.count_scene
+
+    def count_scene(self, scene: LabelledScene) -> dict[str, Any]:
+        """Count a scene, unless its file is there; `files` for the log.
+
+        Raises:
+            ValueError, OSError: a damaged or missing file.
+        """
+        path = self.find_file(scene)
+        if not path.is_file():
+            labels = self.space.read_points(scene.read_labels(self.source.name))
+            counts = count_views(scene, scene.read_cloud(), labels, self.space, self.grid)
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(counts))
+        return {"files": {path.name: path.stat().st_size}}
+
+    def read_counts(self, scene: LabelledScene) -> list[ViewCount]:
+        """What `count_scene` kept."""
+        return [ViewCount(*row) for row in json.loads(self.find_file(scene).read_text())]
+
+    def find_file(self, scene: LabelledScene) -> Path:
+        """The file of a scene, named by everything its counts depend on."""
+        stat = scene.cloud_file.stat()
+        known: Mapping[int, int] = self.space.point_classes
+        identity = (
+            *(str(scene.cloud_file.resolve()), stat.st_size, stat.st_mtime_ns),
+            *(self.source.name, sorted(known.items()), len(self.space.classes), repr(self.grid)),
+        )
+        digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+        return self.folder / f"{scene.name}-{digest}.json"
+
+
 def index_views(
     collection: SceneCollection,
     space: LabelSpace,
@@ -108,6 +163,7 @@ def index_views(
     rule: ViewRule,
     cache_dir: Path,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> dict[str, list[str]]:
     """Usable views by scene, in order; scenes without any are left out with a warning.
 
@@ -117,20 +173,28 @@ def index_views(
         source: the label set that is read.
         grid: the mask grid.
         rule: what is usable.
-        cache_dir: counts of a scene are kept here and used again while its cloud is unchanged.
+        cache_dir: counts of a scene are kept here and used again while its cloud is unchanged;
+            of several processes that ask at once the first one counts.
         progress: called with (scenes done, scenes).
+        workers: processes that count.
 
     Raises:
-        ValueError: no scene has a usable view.
+        ValueError: no scene has a usable view, or one cannot be read.
     """
+    task = CountScenes(space, source, grid, cache_dir, None if workers == 1 else 1)
+    jobs = [Job(s.name, s, task.find_file(s).name) for s in collection.scenes]
+    with (
+        JobLog.open(cache_dir, wait=True) as log,
+        open_slots(task, workers, None, Resources()) as slots,
+    ):
+        failed = run_jobs(jobs, slots, log, progress=progress)
+    for name, reason in failed.items():
+        raise ValueError(f"scene {name} of {collection.root} cannot be used: {reason}")
     usable: dict[str, list[str]] = {}
-    for done, scene in enumerate(collection.scenes):
-        counts = _recall_counts(scene, space, source, grid, cache_dir)
-        views = [count.view for count in counts if rule.allows(count)]
+    for scene in collection.scenes:
+        views = [count.view for count in task.read_counts(scene) if rule.allows(count)]
         if views:
             usable[scene.name] = views
-        if progress is not None:
-            progress(done + 1, len(collection))
     lost = [scene.name for scene in collection.scenes if scene.name not in usable]
     if lost:
         logger.warning("%d scenes have no usable view and are left out: %s", len(lost), lost)
@@ -140,34 +204,3 @@ def index_views(
             f"{rule.least} points, {rule.labelled} of them labelled; check poses, depth and labels"
         )
     return usable
-
-
-def _recall_counts(
-    scene: LabelledScene,
-    space: LabelSpace,
-    source: LabelSource,
-    grid: ViewConfig,
-    cache_dir: Path,
-) -> list[ViewCount]:
-    """Counts of a scene from the cache, or counted and kept there."""
-    path = cache_dir / f"{scene.name}-{_fingerprint(scene, space, source, grid)}.json"
-    if path.is_file():
-        return [ViewCount(*row) for row in json.loads(path.read_text())]
-    labels = space.read_points(scene.read_labels(source.name))
-    counts = count_views(scene, scene.read_cloud(), labels, space, grid)
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(counts))
-    return counts
-
-
-def _fingerprint(
-    scene: LabelledScene, space: LabelSpace, source: LabelSource, grid: ViewConfig
-) -> str:
-    """Hash of everything that the counts depend on."""
-    stat = scene.cloud_file.stat()
-    known: Mapping[int, int] = space.point_classes
-    identity = (
-        *(str(scene.cloud_file.resolve()), stat.st_size, stat.st_mtime_ns),
-        *(source.name, sorted(known.items()), len(space.classes), repr(grid)),
-    )
-    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]

@@ -99,10 +99,15 @@ def _list_choice(parts: Sequence[Component], device: str | None) -> list[str]:
 
 
 def _list_weights(source: WeightSource, given: Mapping[str, str | Path] | None) -> list[str]:
-    if source.kind == "synthetic":
-        return ["--weights", "synthetic"]
+    options = list_weight_options(source)
     names = [entry.path for entry in source.files]
-    if len(names) != len(WEIGHT_OPTIONS):
-        names = [option.upper() for option in WEIGHT_OPTIONS]
-    paths = given or dict(zip(WEIGHT_OPTIONS, names, strict=True))
-    return [text for key in WEIGHT_OPTIONS for text in (f"--{key}", str(paths[key]))]
+    if len(names) != len(options):
+        names = [option.upper() for option in options]
+    paths = given or dict(zip(options, names, strict=True))
+    files = [text for key in options for text in (f"--{key}", str(paths[key]))]
+    return files if source.kind == "files" else [*files, "--weights", "synthetic"]
+
+
+def list_weight_options(source: WeightSource) -> tuple[str, ...]:
+    """The options of a build that name the weight files it needs."""
+    return {"synthetic": (), "mixed": WEIGHT_OPTIONS[:1]}.get(source.kind, WEIGHT_OPTIONS)

@@ -84,11 +84,14 @@ class Component:
 
 @record(EngineError)
 class WeightSource:
-    """Where the weights came from: `synthetic`, or `files` with a hash of each."""
+    """Where the weights came from: `synthetic`, or `files` with a hash of each.
+
+    `mixed`: the trained part from a file, the frozen networks synthetic.
+    """
 
     kind: str
     files: tuple[FileEntry, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("synthetic", "files"):
-            raise ValueError(f"kind must be synthetic or files, got {show(self.kind)}")
+        if self.kind not in ("synthetic", "files", "mixed"):
+            raise ValueError(f"kind must be synthetic, files or mixed, got {show(self.kind)}")

@@ -28,7 +28,7 @@ from xmask3d_rt.records import Line, read_values, record, show, to_values
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 2  # 2: `options` and `device` of each component
 _PRESET = re.compile(r'"config":\s*\{\s*"name":\s*"(\w+)"')
-_KIND = re.compile(r'"kind":\s*"(synthetic|files)"')
+_KIND = re.compile(r'"kind":\s*"(synthetic|files|mixed)"')
 
 
 @record(EngineError)

@@ -12,7 +12,7 @@ import torch
 
 from xmask3d_rt.engines.backends import open_engine
 from xmask3d_rt.engines.base import Engine
-from xmask3d_rt.engines.build_command import WEIGHT_OPTIONS, list_arguments
+from xmask3d_rt.engines.build_command import list_arguments, list_weight_options
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.processes import run_command
@@ -94,11 +94,13 @@ def make_command(
 ) -> list[str]:
     """Module and arguments of the build; see `rebuild_component`."""
     manifest.get(name)
-    if manifest.weights.kind == "files" and set(weights or ()) != set(WEIGHT_OPTIONS):
+    options = list_weight_options(manifest.weights)
+    if options and set(weights or ()) != set(options):
         files = ", ".join(entry.path for entry in manifest.weights.files)
+        wanted = ", ".join(f"'{option}': …" for option in options)
         raise EngineError(
             f"rebuilding {name} needs the weight files ({files}); pass their paths: "
-            f"rebuild={{'checkpoint': …, 'sd': …, 'clip': …}}"
+            f"rebuild={{{wanted}}}"
         )
     arguments = list_arguments(manifest, name, str(device), weights)
     return ["xmask3d_rt.export.build_engines", *arguments]

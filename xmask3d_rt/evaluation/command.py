@@ -43,6 +43,13 @@ def evaluate_command(
     ] = None,
     sd: Annotated[Path | None, typer.Option(help="Stable Diffusion v1, for --checkpoint.")] = None,
     clip: Annotated[Path | None, typer.Option(help="CLIP ViT-L-14, for --checkpoint.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="'synthetic': frozen networks by rule, for a checkpoint trained without --sd and "
+            "--clip."
+        ),
+    ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Another list than the preset's, as for `segment`.")
     ] = None,
@@ -75,7 +82,7 @@ def evaluate_command(
     from xmask3d_rt.classes import parse_classes
 
     threads = share_threads(threads, workers, ray)
-    source = choose_source(engine_dir, checkpoint, preset, sd, clip, device, threads)
+    source = choose_source(engine_dir, checkpoint, preset, sd, clip, weights, device, threads)
     names = parse_classes(list(get_preset(preset).split.names))
     class_list = names if classes is None else parse_classes(classes, "--classes")
     with scene_progress(err_console) as progress:
@@ -111,23 +118,34 @@ def choose_source(
     preset: str,
     sd: Path | None,
     clip: Path | None,
+    weights: str | None,
     device: str,
     threads: int | None,
 ) -> SegmenterSource:
     """Engines or the module, whichever is asked for; paths made absolute for other processes.
 
     Raises:
-        ValueError: both, neither, or weights of the frozen networks missing.
+        ValueError: both, neither, or weights of the frozen networks missing or given twice.
     """
     if (engine_dir is None) == (checkpoint is None):
         raise ValueError("give either --engine-dir or --checkpoint")
     if engine_dir is not None:
-        if sd is not None or clip is not None:
-            raise ValueError("--sd and --clip belong to --checkpoint; engines hold their weights")
+        if (sd, clip, weights) != (None, None, None):
+            raise ValueError(
+                "--sd, --clip and --weights belong to --checkpoint; engines hold their weights"
+            )
         return EngineSource(engine_dir.resolve(), device, threads)
+    if weights not in (None, "synthetic"):
+        raise ValueError(f"--weights must be synthetic, got {weights!r}; files: --sd and --clip")
+    if weights and (sd or clip):
+        raise ValueError("--weights synthetic excludes --sd and --clip")
     config = get_preset(preset)
-    if checkpoint is None or (config.name != "tiny" and (sd is None or clip is None)):
-        raise ValueError(f"--checkpoint of preset {preset} needs --sd and --clip (weight files)")
+    by_rule = weights is not None or config.name == "tiny"
+    if checkpoint is None or (not by_rule and (sd is None or clip is None)):
+        raise ValueError(
+            f"--checkpoint of preset {preset} needs --sd and --clip (weight files), or --weights "
+            "synthetic where it was trained without them"
+        )
     sd, clip = (path.resolve() if path is not None else None for path in (sd, clip))
     return CheckpointSource(checkpoint.resolve(), config, sd, clip, device, threads)
 

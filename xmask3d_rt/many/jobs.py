@@ -57,15 +57,19 @@ class JobLog:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path) -> Iterator["JobLog"]:
+    def open(cls, folder: Path, wait: bool = False) -> Iterator["JobLog"]:
         """The log of a folder, which no other run may use meanwhile.
 
+        Args:
+            folder: made where it is absent.
+            wait: for another run to end.
+
         Raises:
-            ValueError: another run works on the folder.
+            ValueError: another run works on the folder, and it is not waited for.
         """
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(folder / f".{LOG_FILE}.lock", timeout=0):
+            with FileLock(folder / f".{LOG_FILE}.lock", timeout=-1 if wait else 0):
                 log = cls(folder)
                 log._read()
                 yield log

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmask3d_rt.classes import ClassList
+from xmask3d_rt.frame_files import list_visible
 from xmask3d_rt.many.jobs import Job
 from xmask3d_rt.many.sources import SegmenterSource
 from xmask3d_rt.many.workers import Work
@@ -121,7 +122,7 @@ def read_scene_list(path: Path) -> list[SceneFiles]:
 
 
 def _list_folder(folder: Path) -> list[SceneFiles]:
-    entries = sorted(folder.iterdir())
+    entries = list_visible(folder)
     folders = [entry for entry in entries if (entry / SCENE_CLOUD).is_file()]
     if folders:
         return [_open_scene_folder(entry) for entry in folders]

@@ -146,7 +146,7 @@ class CheckpointSource:
         limit_threads(self.threads)
         model = XMask3D(self.config)
         if self.sd is None:
-            fill_synthetic(model)
+            fill_synthetic(model, ("sd", "clip"))
         load_checkpoints(model, xmask3d=self.checkpoint, sd=self.sd, clip=self.clip)
         model.diffusion.embed_empty_prompt()
         device = pick_device(share_device(self.device, number))

@@ -107,11 +107,21 @@ def resume_checkpoint(
     return Progress(content["epoch"], own["step"], content["best_iou"])
 
 
-def _read(path: Path) -> dict[str, Any]:
+def check_resumable(path: Path, config: TrainingConfig) -> None:
+    """Refuse a checkpoint that a run of these settings cannot go on from; reads no weights.
+
+    Raises:
+        CheckpointError: missing, damaged or not written by this package.
+        ValueError: of another preset, or a setting differs.
+    """
+    _check_settings(path, json.loads(_read(path, mmap=True)[OWN]["settings"]), config)
+
+
+def _read(path: Path, mmap: bool = False) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no checkpoint to resume; leave out --resume to start anew")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # a damaged file fails in torch's reader in any way it likes
         raise CheckpointError(
             f"{path}: truncated, damaged or no checkpoint ({first_line(error)})"
@@ -128,7 +138,10 @@ def _check_settings(path: Path, before: Mapping[str, Any], config: TrainingConfi
     """Refuse settings that would make other numbers than the run that is resumed."""
     now = config.model_dump(mode="json")
     if before["preset"] != now["preset"]:
-        raise ValueError(f"{path} is of preset {before['preset']}, not {now['preset']}")
+        raise ValueError(
+            f"{path} is of preset {before['preset']}, not {now['preset']}; give the preset it was "
+            "trained as"
+        )
     for section in ("loss", "optim", "run"):
         for name, value in now[section].items():
             if name in FREE.get(section, ()) or before[section].get(name) == value:

@@ -13,12 +13,14 @@ from typing import Annotated
 
 import torch
 import typer
+from rich.console import Console
 from torch import distributed as dist
 
 from xmask3d_rt.config import PRESETS
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.export.script import Script
-from xmask3d_rt.training.checkpoint import LAST
+from xmask3d_rt.many.command import scene_progress
+from xmask3d_rt.training.checkpoint import LAST, check_resumable
 from xmask3d_rt.training.config import TrainingConfig, make_config
 from xmask3d_rt.training.first_weights import make_model
 from xmask3d_rt.training.trainer import Trainer
@@ -69,6 +71,14 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if absent.")] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes that look through the views of all scenes before the first epoch; "
+            "those that load batches are the setting run.workers.",
+        ),
+    ] = 1,
 ) -> None:
     """Train a preset on labelled scenes; without --sd and --clip on synthetic frozen networks."""
     from xmask3d_rt.data.training_views import SceneViewDataset
@@ -80,7 +90,15 @@ def train(
         torch.set_num_threads(threads)
     if out.joinpath(LAST).exists() and not resume:
         raise ValueError(f"train: {out} holds a run; give --resume to go on, or another --out")
-    samples = SceneViewDataset(data, config.model, out / "cache", loop=config.run.loop)
+    if resume:  # before views are counted and the model is made, which takes minutes
+        check_resumable(out / LAST, config)
+    with scene_progress(Console(stderr=True)) as progress:
+        samples = SceneViewDataset(
+            *(data, config.model, out / "cache"),
+            loop=config.run.loop,
+            progress=progress,
+            workers=workers,
+        )
     with join_processes(device) as place:
         if sd is None:
             logger.warning("the frozen networks are synthetic; give --sd and --clip for real ones")

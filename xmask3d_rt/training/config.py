@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from xmask3d_rt.config import ModelConfig, Precision, get_preset
+from xmask3d_rt.records import describe_problem
 
 BATCH_RULE = "the batch size is per optimiser step, over all processes"
 
@@ -170,15 +171,4 @@ def make_config(preset: str, changes: Iterable[str] = ()) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_describe(error)) from error
-
-
-def _describe(error: ValidationError) -> str:
-    """The first thing wrong with the settings, in one line."""
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        section = TrainingConfig.model_fields[str(first["loc"][0])].annotation
-        known = ", ".join(getattr(section, "model_fields", {}))
-        return f"unknown setting {path}; {first['loc'][0]} has {known}"
-    return f"setting {path}: {first['msg']}, got {first['input']!r}"
+        raise ValueError(f"--set {describe_problem(error, TrainingConfig)}") from error
