@@ -14,6 +14,7 @@ PIECES: dict[str, Shape] = {
 }
 # Shapes of a kind for particular places; their pieces bear the kind's own name.
 VARIANTS: dict[str, Shape] = {
+    "office chair": seating.make_office_chair,
     "coffee table": tables.make_coffee_table,
     "table lamp": electronics.make_table_lamp,
     "small plant": standing.make_small_plant,

@@ -145,7 +145,7 @@ class _Furnisher:
         if other.kind in HUNG:
             self._hang_at(other.kind, piece, wall, along + other.x)
             return
-        turn = other.yaw + self.rng.uniform(-0.15, 0.15) * (other.kind == "chair")
+        turn = other.yaw + self.rng.uniform(-0.15, 0.15) * other.kind.endswith("chair")
         beside = place.moved(other.x, other.y, turn)
         rect = beside.footprint(piece)
         if self.room.fits(rect, 0.0):

@@ -21,8 +21,8 @@ from xmask3d_rt.data.rooms.captions import describe_view
 from xmask3d_rt.data.rooms.casting import cast_view
 from xmask3d_rt.data.rooms.draws import Draw
 from xmask3d_rt.data.rooms.floor_plan import Layout
-from xmask3d_rt.data.rooms.kinds import OTHER_FURNITURE, list_classes
-from xmask3d_rt.data.rooms.lighting import Lamp, find_surface, make_lamp, shade
+from xmask3d_rt.data.rooms.kinds import KINDS, OTHER_FURNITURE, list_classes
+from xmask3d_rt.data.rooms.lighting import Lamp, find_surface, light_surface, make_lamp, shade
 from xmask3d_rt.data.rooms.sampling import sample_surfaces
 from xmask3d_rt.data.rooms.sensor import ExactView, measure_depth, take_image
 from xmask3d_rt.rgbd_writer import atomic_folder, write_views
@@ -90,7 +90,7 @@ def generate_room(
     draw = Draw.of_seed(seed)
     layout = furnish_room(draw, furniture, ceiling)
     boxes = stack_boxes(layout.boxes)
-    lamp = _light(boxes, layout, draw)
+    lamp = _light(layout, draw)
     poses = place_cameras(layout, boxes, draw.rng, views)
     camera = _Camera(boxes, lamp, image_size, noise, draw.rng)
     shots = [camera.take(pose) for pose in poses]
@@ -165,12 +165,14 @@ def default_intrinsics(image_size: tuple[int, int]) -> np.ndarray:
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 
-def _light(boxes: BoxArrays, layout: Layout, draw: Draw) -> Lamp:
+def _light(layout: Layout, draw: Draw) -> Lamp:
     """A lamp near the middle of the room, warm or cold, bright or dim."""
     place = (layout.width * draw.uniform(0.35, 0.65), layout.depth * draw.uniform(0.35, 0.65))
     warmth = draw.uniform(-0.06, 0.06)
+    # The light would hang beside its own lamp, whose shadow would fill a wall.
+    shading = stack_boxes([b for b in layout.boxes if b.label != KINDS.index("ceiling lamp")])
     return make_lamp(
-        boxes,
+        shading,
         (*place, layout.height - 0.3),
         (1 + warmth, 1.0, 1 - warmth),
         draw.uniform(0.42, 0.58),
@@ -198,13 +200,13 @@ class _Camera:
         ray = pixel_rays(intrinsics, row, col) @ camera_to_world[:3, :3].T
         points = ray * depth[row, col].astype(np.float64)[:, None] + camera_to_world[:3, 3]
         image = np.zeros((*self.image_size, 3), dtype=np.uint8)
-        image[row, col] = shade(boxes, self.lamp, points, box)
+        normal, surface = find_surface(boxes, points, box)
+        image[row, col] = light_surface(boxes, self.lamp, points, box, normal, surface)
         kinds = np.full(self.image_size, -1, dtype=np.int16)
         kinds[row, col] = boxes.label[box]
         numbers = np.full(self.image_size, -1, dtype=np.int16)
         numbers[row, col] = np.where(boxes.label[box] >= 0, boxes.instance[box], -1)
         if self.noise:
-            normal, _ = find_surface(boxes, points, box)
             cosine = np.zeros(self.image_size, dtype=np.float32)
             cosine[row, col] = np.abs((normal * ray).sum(axis=1)) / np.linalg.norm(ray, axis=1)
             texture = np.where(hit >= 0, boxes.texture[hit], -1)

@@ -130,7 +130,18 @@ def shade(boxes: BoxArrays, lamp: Lamp, points: np.ndarray, box: np.ndarray) -> 
     Returns:
         rgb [P, 3] uint8.
     """
-    normal, surface = find_surface(boxes, points, box)
+    return light_surface(boxes, lamp, points, box, *find_surface(boxes, points, box))
+
+
+def light_surface(
+    boxes: BoxArrays,
+    lamp: Lamp,
+    points: np.ndarray,
+    box: np.ndarray,
+    normal: np.ndarray,
+    surface: Surface,
+) -> np.ndarray:
+    """`shade` with what `find_surface` has found."""
     to_lamp = lamp.position - points
     distance = np.linalg.norm(to_lamp, axis=1)
     lambert = np.maximum((normal * to_lamp).sum(axis=1) / np.maximum(distance, 1e-6), 0)

@@ -35,7 +35,7 @@ def sample_surfaces(
     Args:
         boxes: the scene.
         room_size: width and depth of the room, metres.
-        rng: of the grid's jitter and of which point a voxel keeps.
+        rng: of the grid's jitter.
         spacing: edge of a voxel, metres.
         jitter: standard deviation in metres of each coordinate's noise.
 
@@ -43,22 +43,20 @@ def sample_surfaces(
         points [N, 3] float64 exactly on the surfaces, the same with noise, and their solids [N].
     """
     patches = _list_patches(boxes, spacing)
-    local, outward, owner = _sample_patches(boxes, patches, rng)
-    xyz = boxes.to_world(local, owner) + boxes.center[owner]
-    probe = xyz + CONTACT * boxes.to_world(outward, owner)
+    parts = [_sample_flat(boxes, patches, rng), _sample_round(boxes, patches, rng)]
+    xyz, probe, owner = (np.concatenate(part) for part in zip(*parts, strict=True))
     inside = (xyz >= -EDGE).all(axis=1) & (xyz[:, :2] <= np.add(room_size, EDGE)).all(axis=1)
-    xyz, owner, probe = xyz[inside], owner[inside], probe[inside]
-    order = np.argsort(probe[:, 0], kind="stable")
-    xyz, owner, probe = xyz[order], owner[order], probe[order]
-    order = rng.permutation(np.flatnonzero(~_find_covered(boxes, probe, owner)))
-    xyz, owner = xyz[order], owner[order]
+    xyz, probe, owner = xyz[inside], probe[inside], owner[inside]
     noisy = xyz + rng.normal(0, jitter, xyz.shape) if jitter else xyz
     # Rounded, all points of a wall at 0 share a voxel layer; as computed, some lie at -1e-19.
     noisy = noisy.round(5).astype(np.float32).astype(np.float64) + 0.0
     cell = np.floor(noisy / spacing).astype(np.int64)
     cell -= cell.min(axis=0)
-    span = cell.max(axis=0) + 1
-    _, first = np.unique(np.ravel_multi_index(tuple(cell.T), span), return_index=True)
+    voxel = np.ravel_multi_index(tuple(cell.T), cell.max(axis=0) + 1)
+    order = np.argsort(voxel, kind="stable")
+    order = order[~_find_covered(boxes, probe[order], owner[order], spacing + 6 * jitter)]
+    voxel = voxel[order]
+    first = order[np.flatnonzero(np.diff(voxel, prepend=-1))]
     return xyz[first], noisy[first], owner[first]
 
 
@@ -87,63 +85,81 @@ def _list_patches(boxes: BoxArrays, spacing: float) -> Patches:
     return Patches(np.concatenate(box), np.concatenate(kind), np.concatenate(steps))
 
 
-def _sample_patches(
-    boxes: BoxArrays, patches: Patches, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A jittered grid on every patch: points [P, 3] and normals in the solid's frame, solids."""
-    count = patches.steps.prod(axis=1)
+def _spread(steps: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Jittered grids of steps [F, 2]: the row of each point [P], its place [P, 2] in (0, 1)."""
+    count = steps.prod(axis=1)
     row = np.repeat(np.arange(len(count)), count)
     within = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
-    steps = patches.steps[row]
-    cell = np.stack([within // steps[:, 1], within % steps[:, 1]], axis=1)
-    st = (cell + rng.uniform(0.1, 0.9, cell.shape)) / steps  # in (0, 1)
-    box, kind = patches.box[row], patches.kind[row]
-    unit, normal = np.zeros((len(row), 3)), np.zeros((len(row), 3))
-    for axis in range(3):
-        on = np.flatnonzero((kind == 2 * axis) | (kind == 2 * axis + 1))
-        sign = 2 * (kind[on] % 2) - 1
-        a, b = (k for k in range(3) if k != axis)
-        unit[on, axis], normal[on, axis] = sign, sign
-        unit[on, a], unit[on, b] = 2 * st[on, 0] - 1, 2 * st[on, 1] - 1
-    on = np.flatnonzero(kind >= SIDE)
-    unit[on], normal[on] = _sample_round(boxes, box[on], kind[on], st[on])
-    return unit * boxes.half[box], normal, box
+    across = steps[row, 1]
+    cell = np.stack([within // across, within % across], axis=1)
+    return row, (cell + rng.uniform(0.1, 0.9, cell.shape)) / steps[row]
+
+
+def _sample_flat(
+    boxes: BoxArrays, patches: Patches, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points [P, 3] on the faces of boxes, the same a little outside, their solids [P]."""
+    box, kind, steps = (part[patches.kind < SIDE] for part in patches)
+    face = np.arange(len(box))
+    normal_axis = kind // 2
+    first = np.where(normal_axis == 0, 1, 0)
+    second = np.where(normal_axis == 2, 1, 2)
+    turn, half = boxes.turn[box], boxes.half[box]
+    outward = turn[face, :, normal_axis] * (2 * (kind % 2) - 1)[:, None]  # [F, 3]
+    edge_a = turn[face, :, first] * half[face, first][:, None]
+    edge_b = turn[face, :, second] * half[face, second][:, None]
+    start = boxes.center[box] + outward * half[face, normal_axis][:, None] - edge_a - edge_b
+    row, place = _spread(steps, rng)
+    xyz = start[row]
+    xyz += (2 * place[:, :1]) * edge_a[row]
+    xyz += (2 * place[:, 1:]) * edge_b[row]
+    return xyz, xyz + (CONTACT * outward)[row], box[row]
 
 
 def _sample_round(
-    boxes: BoxArrays, box: np.ndarray, kind: np.ndarray, st: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points and normals of unit cylinders and balls at (s, t) in [0, 1]²."""
-    angle = 2 * np.pi * np.where(kind >= SPHERE, st[:, 0], 0.0)
-    angle = np.where(kind == SIDE, 2 * np.pi * st[:, 0], angle)
+    boxes: BoxArrays, patches: Patches, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points [P, 3] on cylinders and balls, the same a little outside, their solids [P]."""
+    patch_box, patch_kind, steps = (part[patches.kind >= SIDE] for part in patches)
+    row, st = _spread(steps, rng)
+    box, kind = patch_box[row], patch_kind[row]
     cap = (kind == BOTTOM) | (kind == TOP)
-    angle = np.where(cap, 2 * np.pi * st[:, 1], angle)
+    ball = kind == SPHERE
+    angle = 2 * np.pi * np.where(cap, st[:, 1], st[:, 0])
     z = np.where(cap, np.where(kind == TOP, 1.0, -1.0), 2 * st[:, 1] - 1)
     radius = np.where(cap, np.sqrt(st[:, 0]), 1.0) * boxes.radius_at(z, box)
-    ball = kind == SPHERE
     radius = np.where(ball, np.sqrt(np.maximum(1 - z**2, 0)), radius)
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    unit = np.stack([x, y, z], axis=1)
-    flat = np.stack([0 * x, 0 * y, z], axis=1)
-    around = np.stack([np.cos(angle), np.sin(angle), 0 * z], axis=1)
-    normal = np.where(cap[:, None], flat, np.where(ball[:, None], unit, around))
-    return unit, normal
+    local = np.stack([x, y, z], axis=1) * boxes.half[box]
+    around = np.stack([np.cos(angle), np.sin(angle), np.where(cap | ball, z, 0.0)], axis=1)
+    around[:, :2] *= np.where(cap, 0.0, np.where(ball, radius, 1.0))[:, None]
+    xyz = boxes.to_world(local, box) + boxes.center[box]
+    return xyz, xyz + CONTACT * boxes.to_world(around, box), box
 
 
-def _find_covered(boxes: BoxArrays, xyz: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Which points [N] bool lie inside a solid other than their own; `xyz` is sorted by x."""
+def _find_covered(boxes: BoxArrays, xyz: np.ndarray, owner: np.ndarray, slack: float) -> np.ndarray:
+    """Which points [N] bool lie inside a solid other than their own.
+
+    Args:
+        boxes: the scene.
+        xyz: [N, 3], along x in order but for `slack` metres.
+        owner: solid of each point [N].
+        slack: see `xyz`.
+    """
     covered = np.zeros(len(xyz), dtype=bool)
     reach = np.einsum("bij,bj->bi", np.abs(boxes.turn), boxes.half)  # of the upright hull
     low, high = boxes.center - reach, boxes.center + reach
-    start, end = np.searchsorted(xyz[:, 0], low[:, 0]), np.searchsorted(xyz[:, 0], high[:, 0])
-    y, z = np.ascontiguousarray(xyz[:, 1]), np.ascontiguousarray(xyz[:, 2])
+    x, y, z = np.ascontiguousarray(xyz.T)
+    x = np.maximum.accumulate(x)
+    start = np.searchsorted(x, low[:, 0])
+    end = np.searchsorted(x, high[:, 0] + slack)
     for b in range(len(boxes.center)):
         rows = slice(start[b], end[b])
         near = (z[rows] > low[b, 2]) & (z[rows] < high[b, 2])
         near &= (y[rows] > low[b, 1]) & (y[rows] < high[b, 1])
         near &= owner[rows] != b
-        near = start[b] + np.flatnonzero(near)
-        if len(near):
-            local = (xyz[near] - boxes.center[b]) @ boxes.turn[b]
-            covered[near[boxes.contains(local, b)]] = True
+        found = start[b] + np.flatnonzero(near)
+        if len(found):
+            local = (xyz[found] - boxes.center[b]) @ boxes.turn[b]
+            covered[found[boxes.contains(local, b)]] = True
     return covered

@@ -45,10 +45,8 @@ def make_sofa(draw: Draw) -> Piece:
 
 
 def make_chair(draw: Draw) -> Piece:
-    """A dining chair with slats, spindles or a padded back, a shell, or an office chair."""
-    style = draw.choice(("slats", "spindles", "padded", "shell", "office", "office"))
-    if style == "office":
-        return _make_office_chair(draw)
+    """A dining chair with slats, spindles or a padded back, or a shell."""
+    style = draw.choice(("slats", "spindles", "padded", "shell"))
     build = Builder("chair", draw)
     wood = draw.wood() if draw.chance(0.75) else draw.pale()
     seat, cover = draw.fabric(), draw.choice((*CLOTHS, "wood"))
@@ -85,7 +83,7 @@ def make_chair(draw: Draw) -> Piece:
     return build.piece()
 
 
-def _make_office_chair(draw: Draw) -> Piece:
+def make_office_chair(draw: Draw) -> Piece:
     """A swivel chair: five feet on castors, a column, a padded seat and back."""
     build = Builder("chair", draw)
     cloth = draw.fabric() if draw.chance(0.5) else draw.dark()

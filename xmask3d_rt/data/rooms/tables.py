@@ -99,7 +99,8 @@ def make_desk(draw: Draw) -> Piece:
             build.add((-w + 0.02, 0.03, 0), (-w + 0.06, depth - 0.03, top - 0.03), wood, "wood")
         build.add((-w + 0.06, 0.03, 0.3), (w - 0.44, 0.05, top - 0.03), wood, "wood")
     build.top((-w + 0.05, 0.06), (w - 0.05, depth - 0.05), top, "desk")
-    build.beside("chair", -0.1, depth + 0.5, np.pi, 0.9)
+    build.beside("office chair", -0.1, depth + 0.55, np.pi, 0.65)
+    build.beside("chair", -0.1, depth + 0.5, np.pi, 0.8)
     build.beside("trash can", -w - 0.2, 0.1, 0.0, 0.5)
     return build.piece()
 
