@@ -60,4 +60,4 @@ def test_shapes_vary(name):
     pieces = [SHAPES[name](draw) for _ in range(8)]
     sizes = {(round(p.width, 3), round(p.depth, 3), round(p.height, 3)) for p in pieces}
     assert len(sizes) >= 7
-    assert len({box.color for p in pieces for box in p.boxes}) >= 6
+    assert len({box.color for p in pieces for box in p.boxes}) >= 4

@@ -12,7 +12,7 @@ LARGEST = 6  # kinds at most in one caption
 COUNTS = ("no", "a", "two", "three", "four", "five", "six")
 UNCOUNTED = ("wall", "floor", "books", "blinds")
 PLURALS = {"bookshelf": "bookshelves", "shelf": "shelves", "bench": "benches", "box": "boxes"}
-OPENINGS = ("a {} with ", "a photo of a {} with ", "there is a {} with ", "in a {}: ")
+OPENINGS = ("{} with ", "a photo of {} with ", "there is {} with ", "in {}: ")
 
 
 def describe_view(
@@ -39,7 +39,7 @@ def describe_view(
     things = [k for k in shown if k > 1] or shown
     parts = [_name(k, kinds, instances, image, rng) for k in things[:LARGEST]]
     text = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + "".join(parts[-1:])
-    opening = OPENINGS[int(rng.integers(len(OPENINGS)))].format(room_type)
+    opening = OPENINGS[int(rng.integers(len(OPENINGS)))].format(_add_article(room_type))
     return opening + (text or "nothing in it")
 
 
@@ -57,8 +57,11 @@ def _name(
     if count > 1:
         amount = COUNTS[count] if count < len(COUNTS) else "many"
         return f"{amount} {color}{PLURALS.get(name, name + 's')}"
-    article = "an" if (color + name)[0] in "aeiou" else "a"
-    return f"{article} {color}{name}"
+    return _add_article(color + name)
+
+
+def _add_article(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 def name_color(rgb: np.ndarray) -> str:

@@ -85,7 +85,7 @@ KIND_TABLE = (
     _kind("radiator", "heater, heating panel", "white, ribbed, low"),
     _kind("stove", "oven, cooker, range", "boxy, with burners, with a glass door"),
     _kind("washing machine", "washer, laundry machine", "white, boxy, with a round door"),
-    _kind("microwave", "microwave oven", "small, boxy, with a dark door"),
+    _kind("microwave", "microwave oven, countertop oven", "small, boxy, with a dark door"),
     _kind("ottoman", "pouf, footstool, hassock", "low, soft, cubic"),
     _kind("bench", "settle, sitting bench", "long, wooden, backless"),
     _kind("stool", "bar stool, backless seat", "round, high, backless"),

@@ -9,14 +9,14 @@ Amounts = tuple[tuple[str, float], ...]
 
 RECIPES: dict[str, Amounts] = {
     "living room": (
-        *(("sofa", 1.5), ("tv stand", 0.9), ("bookshelf", 0.8), ("piano", 0.35)),
-        *(("fireplace", 0.35), ("cabinet", 0.5), ("plant", 1.2), ("lamp", 0.7), ("guitar", 0.35)),
+        *(("sofa", 1.5), ("tv stand", 0.9), ("bookshelf", 0.8), ("piano", 0.5)),
+        *(("fireplace", 0.45), ("cabinet", 0.5), ("plant", 1.2), ("lamp", 0.7), ("guitar", 0.4)),
         *(("table", 0.4), ("chair", 1.6), ("ottoman", 0.6), ("radiator", 0.5), ("fan", 0.25)),
         *(("rug", 0.9), ("window", 1.3), ("curtain", 1.4), ("picture", 2.0), ("clock", 0.35)),
         *(("shelf", 0.4), ("mirror", 0.2), ("blinds", 0.2), ("basket", 0.2), ("backpack", 0.15)),
     ),
     "bedroom": (
-        *(("bed", 1.0), ("wardrobe", 0.9), ("dresser", 0.7), ("desk", 0.4), ("crib", 0.3)),
+        *(("bed", 1.0), ("wardrobe", 0.9), ("dresser", 0.7), ("desk", 0.4), ("crib", 0.4)),
         *(("bookshelf", 0.35), ("chair", 0.6), ("bench", 0.35), ("plant", 0.6), ("lamp", 0.5)),
         *(("radiator", 0.6), ("suitcase", 0.5), ("backpack", 0.4), ("basket", 0.35)),
         *(("teddy bear", 0.4), ("guitar", 0.3), ("fan", 0.3), ("ottoman", 0.25), ("rug", 0.8)),
@@ -37,7 +37,7 @@ RECIPES: dict[str, Amounts] = {
         *(("shelf", 0.5), ("plant", 0.3), ("blinds", 0.3)),
     ),
     "office": (
-        *(("desk", 1.7), ("bookshelf", 0.9), ("cabinet", 0.7), ("chair", 1.4), ("printer", 0.2)),
+        *(("desk", 1.7), ("bookshelf", 0.9), ("cabinet", 0.7), ("chair", 0.8), ("printer", 0.2)),
         *(("table", 0.35), ("sofa", 0.25), ("plant", 0.9), ("lamp", 0.4), ("whiteboard", 0.9)),
         *(("radiator", 0.6), ("fan", 0.4), ("trash can", 0.7), ("backpack", 0.5), ("box", 0.8)),
         *(("coat rack", 0.4), ("ladder", 0.2), ("window", 1.4), ("blinds", 0.6), ("clock", 0.6)),
@@ -53,7 +53,7 @@ RECIPES: dict[str, Amounts] = {
         ),
         *(("ladder", 0.45), ("suitcase", 0.9), ("plant", 0.6), ("box", 0.8), ("stool", 0.4)),
         *(("lamp", 0.4), ("mirror", 0.9), ("picture", 1.4), ("rug", 0.7), ("clock", 0.4)),
-        *(("radiator", 0.5), ("piano", 0.2), ("basket", 0.3), ("backpack", 0.5), ("chair", 0.6)),
+        *(("radiator", 0.5), ("piano", 0.35), ("basket", 0.3), ("backpack", 0.5), ("chair", 0.6)),
         *(("window", 0.5), ("shelf", 0.4), ("fireplace", 0.15)),
     ),
     "laundry": (
@@ -106,7 +106,7 @@ THINGS: dict[str, tuple[Thing, ...]] = {
     "desk": (
         *(Thing("monitor", 0.75, (0.42, 0.16)), Thing("keyboard", 0.7, (0.42, 0.78))),
         *(Thing("laptop", 0.35), Thing("table lamp", 0.4), Thing("books", 0.5)),
-        *(Thing("cup", 0.5), Thing("printer", 0.22), Thing("small plant", 0.25)),
+        *(Thing("cup", 0.5), Thing("printer", 0.35), Thing("small plant", 0.25)),
         *(Thing("bottle", 0.2), Thing("small box", 0.2)),
     ),
     "counter": (

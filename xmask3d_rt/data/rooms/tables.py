@@ -134,8 +134,8 @@ def make_bed(draw: Draw) -> Piece:
     for x in (-w / 2, w / 2) if w > 0.6 else (0.0,):
         build.top((x - 0.02, 0.26), (x + 0.02, 0.3), 0.5, "bed")
     build.top((-w + 0.3, 1.1), (w - 0.3, 1.7), 0.535, "quilt")
-    build.beside("nightstand", w + 0.3, 0.0, 0.0, 0.8)
-    build.beside("nightstand", -w - 0.3, 0.0, 0.0, 0.6)
+    build.beside("nightstand", w + 0.3, 0.0, 0.0, 0.95)
+    build.beside("nightstand", -w - 0.3, 0.0, 0.0, 0.8)
     return build.piece()
 
 
