@@ -13,17 +13,18 @@ from xmask3d_rt.data.rooms.draws import Draw, tone
 def make_door(draw: Draw) -> Piece:
     """A door: panelled, plain, or with a pane of glass."""
     build = Builder("door", draw)
-    color = draw.wood() if draw.chance(0.6) else draw.pale()
+    wooden = draw.chance(0.6)
+    color, grain = (draw.wood(), "wood") if wooden else (draw.pale(), "plain")
     frame = tone(color, 0.8)
     w, height = draw.uniform(0.8, 0.98) / 2, draw.uniform(1.98, 2.1)
-    build.add((-w, 0, 0.01), (w, 0.03, height), color, "wood")
+    build.add((-w, 0, 0.01), (w, 0.03, height), color, grain)
     for x in (-w - 0.07, w):
-        build.add((x, 0, 0), (x + 0.07, 0.05, height + 0.07), frame, "wood")
-    build.add((-w, 0, height), (w, 0.05, height + 0.07), frame, "wood")
+        build.add((x, 0, 0), (x + 0.07, 0.05, height + 0.07), frame, grain)
+    build.add((-w, 0, height), (w, 0.05, height + 0.07), frame, grain)
     style = draw.choice(("panels", "plain", "glass"))
     if style == "panels":
         for low, high in ((0.15, 0.9), (1.05, 1.9)):
-            build.add((-w + 0.12, 0.03, low), (w - 0.12, 0.04, high), frame, "wood")
+            build.add((-w + 0.12, 0.03, low), (w - 0.12, 0.04, high), frame, grain)
     elif style == "glass":
         build.add((-w + 0.15, 0.03, 1.1), (w - 0.15, 0.034, 1.9), (0.75, 0.82, 0.85), "mirror")
     brass = (0.75, 0.7, 0.5)

@@ -4,11 +4,20 @@ from collections.abc import Callable
 
 from xmask3d_rt.data import fittings
 from xmask3d_rt.data.parts import Piece
-from xmask3d_rt.data.rooms import electronics, kitchen, seating, small, standing, storage, tables
+from xmask3d_rt.data.rooms import (
+    electronics,
+    kitchen,
+    seating,
+    small,
+    standing,
+    storage,
+    tables,
+    vessels,
+)
 from xmask3d_rt.data.rooms.draws import Draw
 
 Shape = Callable[[Draw], Piece]
-_FAMILIES = (seating, tables, storage, kitchen, electronics, standing, small, fittings)
+_FAMILIES = (seating, tables, storage, kitchen, electronics, standing, vessels, small, fittings)
 PIECES: dict[str, Shape] = {
     kind: shape for family in _FAMILIES for kind, shape in family.SHAPES.items()
 }

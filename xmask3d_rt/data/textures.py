@@ -112,6 +112,27 @@ def _books(rgb, u, v, width, height, seed):
 
 
 def _painting(rgb, u, v, width, height, seed):
+    """A landscape, or fields of colour between black lines."""
+    landscape = hash_cells(seed, seed + 11) < 0.6
+    first = _landscape(rgb, u, v, width, height, seed)
+    return np.where(landscape[:, None], first, _color_fields(rgb, u, v, width, height, seed))
+
+
+def _color_fields(rgb, u, v, width, height, seed):
+    """Rectangles of uneven size, some in the colour, some white, red, blue or yellow."""
+    x, y = u / width, v / height
+    column = np.floor(4 * x**1.4 + 0.3)
+    row = np.floor(3.5 * y**0.8 + 0.3 * column)
+    line = (np.abs((4 * x**1.4 + 0.3) % 1 - 0.5) > 0.47) | (
+        np.abs((3.5 * y**0.8 + 0.3 * column) % 1 - 0.5) > 0.47
+    )
+    paints = np.array([(0.93, 0.92, 0.86), (0.8, 0.15, 0.12), (0.15, 0.25, 0.6), (0.95, 0.8, 0.2)])
+    pick = hash_cells(column, row, seed)
+    field = np.where((pick < 0.35)[:, None], rgb, paints[(pick * 39).astype(np.int64) % 4])
+    return np.where(line[:, None], 0.08, field)
+
+
+def _landscape(rgb, u, v, width, height, seed):
     """A landscape: sky, a sun, two ranges of hills and a field."""
     x, y = u / width, v / height
     sky = np.stack([0.95 - 0.35 * y, 0.75 - 0.1 * y, 0.55 + 0.35 * y], axis=1)

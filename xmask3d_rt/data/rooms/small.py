@@ -34,9 +34,8 @@ def _puff(
     """A cushion of width and height `size`, its upper edge leant back by an angle."""
     wide, tall = size
     at = (0.0, 0.06 + np.sin(lean) * tall / 2, 0.03 + np.cos(lean) * tall / 2)
-    for share, deep in ((1.0, 0.16), (0.94, 0.42), (0.86, 0.62), (0.75, 0.78)):
-        build.solid(at, (wide * share, thick * deep, tall * share), cloth, cover, tilt=lean)
-    build.ball(at, (wide * 0.98, thick * 1.1, tall * 0.98), cloth, cover, tilt=lean)
+    build.solid(at, (wide * 0.96, thick * 0.3, tall * 0.96), cloth, cover, tilt=lean)
+    build.ball(at, (wide * 1.14, thick * 1.2, tall * 1.14), cloth, cover, tilt=lean)
 
 
 def make_box(draw: Draw) -> Piece:
