@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from xmask3d_rt.data.furniture import PIECES, SHAPES
-from xmask3d_rt.data.layout import HUNG, LOOSE, LYING
-from xmask3d_rt.data.room import generate_training_room
+from xmask3d_rt.data.layout import HUNG, LOOSE, LYING, furnish_room
 from xmask3d_rt.data.rooms.captions import describe_view, name_color
-from xmask3d_rt.data.rooms.draws import Draw
+from xmask3d_rt.data.rooms.draws import BANDS, HELD_OUT_FROM, Draw
 from xmask3d_rt.data.rooms.kinds import (
     ATTRIBUTES,
     BASE_KINDS,
@@ -71,15 +70,24 @@ def test_every_shape_stands_on_its_own_frame(name):
         assert -1.2 < low < 2.5
 
 
-def test_every_kind_occurs_in_rooms_of_both_sorts():
-    for first in (0, 100_000):
-        found = set()
-        for seed in range(first, first + 60):
-            room = generate_training_room(seed, 0, point_spacing=0.12, noise=0)
-            found |= {room.classes[k] for k in np.unique(room.labels)}
-            if found == set(KINDS):
-                break
-        assert set(KINDS) - found <= {"printer", "cup", "bottle", "keyboard"}
+@pytest.mark.parametrize("first", [0, HELD_OUT_FROM])
+def test_every_kind_occurs_in_rooms_of_both_sorts(first):
+    layouts = [furnish_room(Draw.of_seed(first + n), None, True) for n in range(120)]
+    rooms_with = np.zeros(len(KINDS), dtype=int)
+    for layout in layouts:
+        rooms_with[list({box.label for box in layout.boxes if box.label >= 0})] += 1
+    assert rooms_with.min() >= 3, KINDS[rooms_with.argmin()]
+    assert min(rooms_with[KINDS.index(name)] for name in NOVEL_KINDS) >= 8
+    assert {layout.room_type for layout in layouts} == set(RECIPES)
+
+
+def test_no_size_of_a_held_out_room_occurs_in_training():
+    sizes = []
+    for first in (0, HELD_OUT_FROM):
+        layouts = [furnish_room(Draw.of_seed(first + n), None, True) for n in range(25)]
+        sizes.append({round(layout.height, 6) for layout in layouts})
+    places = [np.floor((np.array([*group]) - 2.45) / 0.4 * BANDS).astype(int) for group in sizes]
+    assert not set(places[0].tolist()) & set(places[1].tolist())
 
 
 def test_captions_name_what_covers_a_view():
