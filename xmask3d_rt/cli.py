@@ -292,6 +292,14 @@ def data(ctx: typer.Context) -> None:
 
 
 @app.command(context_settings=FORWARD)
+def rooms(ctx: typer.Context) -> None:
+    """Generate labelled rooms, and look at them; see `xmask3d rooms --help`."""
+    from xmask3d_rt.data.rooms.command import app as rooms_app
+
+    run_app(rooms_app, "xmask3d rooms", ctx.args)
+
+
+@app.command(context_settings=FORWARD)
 def train(ctx: typer.Context) -> None:
     """Train a preset on labelled scenes."""
     from xmask3d_rt.training.command import app as train_app

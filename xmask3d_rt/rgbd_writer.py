@@ -19,7 +19,7 @@ from xmask3d_rt.scene import View
 JPEG_QUALITY = 95
 MAX_MILLIMETRES = 65_535
 OWN_ENTRIES = {
-    *("color", "depth", "label", "pose", "intrinsics.txt"),
+    *("color", "depth", "label", "instance", "pose", "intrinsics.txt"),
     *("scene.ply", "classes.txt", "captions.json"),
 }
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave them in any folder

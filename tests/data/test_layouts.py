@@ -140,7 +140,7 @@ def test_rooms_are_scenes_of_their_own_classes(tmp_path):
     assert source.points[19] == "otherfurniture"
     scene = collection.scenes[1]
     np.testing.assert_array_equal(scene.read_labels("classes.txt"), make_room(1).labels)
-    assert scene.read_captions()["0"].startswith("a room with ")
+    assert "office" in scene.read_captions()["0"]
     assert check_data(tmp_path).ok
     (tmp_path / "room0" / "classes.txt").write_text("wall\n")
     with pytest.raises(ValueError, match="differ; the scenes of a folder must share classes"):

@@ -1,9 +1,8 @@
 """`xmask3d data`: check and convert data sets, and make rooms with labels."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,11 +12,8 @@ from xmask3d_rt.many.command import (
     AttemptsOption,
     WorkersOption,
     scene_progress,
-    stop_if_failed,
 )
-from xmask3d_rt.many.jobs import ATTEMPTS, Job, JobLog, run_jobs
-from xmask3d_rt.many.slots import open_slots
-from xmask3d_rt.many.workers import Resources, Work
+from xmask3d_rt.many.jobs import ATTEMPTS
 
 app = typer.Typer(
     add_completion=False,
@@ -70,36 +66,10 @@ def rooms(
     workers: WorkersOption = None,
     attempts: AttemptsOption = ATTEMPTS,
 ) -> None:
-    """Generate furnished rooms with labels, as scene folders; run again to go on."""
-    names = [f"{'train' if i < train else 'val'}/room{seed + i:05d}" for i in range(train + val)]
-    jobs = [Job(name, (name, seed + i, views), str(views)) for i, name in enumerate(names)]
-    task = MakeRooms(out.resolve())
-    with (
-        JobLog.open(out) as log,
-        open_slots(task, workers, None, Resources()) as slots,
-        scene_progress(err_console) as progress,
-    ):
-        failed = run_jobs(jobs, slots, log, attempts, progress)
-    stop_if_failed(failed)
-    typer.echo(f"{len(jobs)} rooms with {views} views each are in {out}")
+    """Generate rooms with ScanNet's classes, to train on and to evaluate; see also `rooms`."""
+    from xmask3d_rt.data.rooms.making import RoomOptions, make_rooms
 
-
-@dataclass(frozen=True)
-class MakeRooms:
-    """Opens workers that generate rooms."""
-
-    out: Path
-
-    def __call__(self, number: int) -> Work:
-        """The worker of a slot."""
-        return self.make_room
-
-    def make_room(self, payload: tuple[str, int, int]) -> dict[str, Any]:
-        """Write the room (name, seed, views)."""
-        from xmask3d_rt.data.room import generate_room, write_room
-
-        name, seed, views = payload
-        room = generate_room(seed=seed, views=views)
-        cloud = write_room(room, self.out / name) / "scene.ply"
-        files = {str(cloud.relative_to(self.out)): cloud.stat().st_size}
-        return {"files": files, "points": len(room.points)}
+    numbers = range(train + val)
+    seeds = {f"{'train' if i < train else 'val'}/room{seed + i:05d}": seed + i for i in numbers}
+    make_rooms(out, seeds, RoomOptions(views), workers, attempts, err_console)
+    typer.echo(f"{len(seeds)} rooms with {views} views each are in {out}")

@@ -6,33 +6,40 @@ data. The world is in metres with z up; cameras have x right, y down, z forward.
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from plyfile import PlyData, PlyElement
 
-from xmask3d_rt.data.boxes import BoxArrays, Lamp, cast_view, make_lamp, shade, stack_boxes
-from xmask3d_rt.data.layout import PLACEABLE, Layout, furnish_room
-from xmask3d_rt.data.parts import ROOM_CLASSES
+from xmask3d_rt.data.boxes import BoxArrays, stack_boxes
+from xmask3d_rt.data.layout import PLACEABLE, furnish_room
+from xmask3d_rt.data.rooms.cameras import disturb_pose, pixel_rays, place_cameras
+from xmask3d_rt.data.rooms.captions import describe_view
+from xmask3d_rt.data.rooms.casting import cast_view
+from xmask3d_rt.data.rooms.draws import Draw
+from xmask3d_rt.data.rooms.floor_plan import Layout
+from xmask3d_rt.data.rooms.kinds import KINDS, OTHER_FURNITURE, list_classes
+from xmask3d_rt.data.rooms.lighting import Lamp, find_surface, light_surface, make_lamp, shade
+from xmask3d_rt.data.rooms.sampling import sample_surfaces
+from xmask3d_rt.data.rooms.sensor import ExactView, measure_depth, take_image
 from xmask3d_rt.rgbd_writer import atomic_folder, write_views
 from xmask3d_rt.scene import View
 
-CONTACT = 1e-3  # metres; a face this close to another box is hidden
-CAPTION_SHARE = 0.01  # of a view that a class must cover to be named in its caption
-EDGE = 1e-6  # metres; a point this close to a face lies on it
 FOCAL = 0.8125  # focal length over image width: 520 px at 640, as of common depth cameras
+POINT_NOISE = 0.002  # metres, standard deviation of a point's coordinates at usual noise
+TRAINING_SIZE = (240, 320)
 
 
 @dataclass(frozen=True)
 class Room:
     """A generated room.
 
-    `labels` index into `classes` (ScanNet's 20 benchmark classes); `view_labels` are the same
-    per pixel of each view, -1 where a ray hits no class (the ceiling, which the cloud leaves
-    out) or nothing.
+    `labels` index into `classes`; `view_labels` are the same per pixel of each view, -1 where a
+    ray hits no class (the ceiling, which the cloud leaves out) or nothing. `instances` and
+    `view_instances` number the objects of the room likewise.
     """
 
     points: np.ndarray  # [N, 3] float32 metres, z up
@@ -41,6 +48,10 @@ class Room:
     classes: list[str]
     views: list[View]
     view_labels: list[np.ndarray]  # V times [H, W] int16
+    instances: np.ndarray  # [N] int64
+    view_instances: list[np.ndarray]  # V times [H, W] int16
+    captions: list[str] = field(default_factory=list)  # one per view
+    room_type: str = "room"
 
 
 def generate_room(
@@ -50,42 +61,75 @@ def generate_room(
     point_spacing: float = 0.02,
     furniture: Sequence[str] | None = None,
     ceiling: bool = True,
+    label_set: str = "scannet20",
+    noise: float = 0.0,
+    unnamed: Collection[str] = (),
 ) -> Room:
     """Build a furnished room, look at it from `views` places and sample its surfaces.
 
     Args:
         seed: decides size, furniture, colours, places and cameras; equal seeds, equal rooms.
+            Seeds from `rooms.draws.HELD_OUT_FROM` on share no parameter with those below.
         views: number of posed RGB-D views; 0 is legal.
         image_size: (rows, columns) of every view.
         point_spacing: edge of the voxels that hold one point each, metres.
         furniture: pieces wanted, names from `layout.PLACEABLE`, repeats allowed; what does
-            not fit is left out. None draws a set.
+            not fit is left out. None draws what a room of a drawn type usually holds.
         ceiling: whether views see one.
+        label_set: `scannet20`, or `kinds` to tell every kind of object apart.
+        noise: of depth, poses, colours and points: 0 none, 1 as of a usual camera, 2 twice
+            that.
+        unnamed: kinds that captions do not name.
 
     Raises:
-        ValueError: a negative count, an empty image, a spacing <= 0 or an unknown piece.
+        ValueError: a negative count or noise, an empty image, a spacing <= 0, an unknown piece
+            or label set.
     """
-    _check_request(views, image_size, point_spacing, furniture)
-    rng = np.random.default_rng(seed)
-    layout = furnish_room(rng, furniture, ceiling)
+    _check_request(views, image_size, point_spacing, furniture, noise)
+    classes = list_classes(label_set)
+    draw = Draw.of_seed(seed)
+    layout = furnish_room(draw, furniture, ceiling)
     boxes = stack_boxes(layout.boxes)
-    lamp_at = (layout.width * rng.uniform(0.4, 0.6), layout.depth * rng.uniform(0.4, 0.6))
-    lamp = make_lamp(boxes, (*lamp_at, layout.height - 0.3))
-
-    intrinsics = default_intrinsics(image_size)
-    rendered, view_labels = [], []
-    for camera_to_world in _place_cameras(layout, boxes, rng, views):
-        view, labels = _render(boxes, lamp, intrinsics, camera_to_world, image_size)
-        rendered.append(view)
-        view_labels.append(labels)
-    points, box = _sample_surfaces(boxes, (layout.width, layout.depth), rng, point_spacing)
+    lamp = _light(layout, draw)
+    poses = place_cameras(layout, boxes, draw.rng, views)
+    camera = _Camera(boxes, lamp, image_size, noise, draw.rng)
+    shots = [camera.take(pose) for pose in poses]
+    size = (layout.width, layout.depth)
+    jitter = POINT_NOISE * noise
+    exact, points, box = sample_surfaces(boxes, size, draw.rng, point_spacing, jitter)
+    captions = [
+        describe_view(kinds, numbers, view.read_image(), layout.room_type, draw.rng, unnamed)
+        for view, kinds, numbers in shots
+    ]
+    highest = len(classes) - 1 if label_set == "kinds" else OTHER_FURNITURE
     return Room(
         points=points.astype(np.float32),
-        rgb=shade(boxes, lamp, points, box),
-        labels=boxes.label[box],
-        classes=list(ROOM_CLASSES),
-        views=rendered,
-        view_labels=view_labels,
+        rgb=shade(boxes, lamp, exact, box),
+        labels=np.minimum(boxes.label[box], highest),
+        classes=classes,
+        views=[view for view, _, _ in shots],
+        view_labels=[np.minimum(kinds, highest) for _, kinds, _ in shots],
+        instances=boxes.instance[box],
+        view_instances=[numbers for _, _, numbers in shots],
+        captions=captions,
+        room_type=layout.room_type,
+    )
+
+
+def generate_training_room(
+    seed: int,
+    views: int = 8,
+    image_size: tuple[int, int] = TRAINING_SIZE,
+    point_spacing: float = 0.02,
+    noise: float = 1.0,
+    unnamed: Collection[str] = (),
+) -> Room:
+    """A room of the kind that a model is trained and judged on: every kind, usual noise.
+
+    Arguments and errors as for `generate_room`.
+    """
+    return generate_room(
+        seed, views, image_size, point_spacing, label_set="kinds", noise=noise, unnamed=unnamed
     )
 
 
@@ -94,6 +138,7 @@ def _check_request(
     image_size: tuple[int, int],
     point_spacing: float,
     furniture: Sequence[str] | None,
+    noise: float,
 ) -> None:
     """Refuse what cannot be generated."""
     if views < 0:
@@ -104,6 +149,8 @@ def _check_request(
         )
     if not point_spacing > 0:
         raise ValueError(f"generate_room: point_spacing must be > 0 metres, got {point_spacing}")
+    if not noise >= 0:
+        raise ValueError(f"generate_room: noise must be >= 0, got {noise}; 1 is usual")
     unknown = sorted(set(furniture or ()) - set(PLACEABLE))
     if unknown:
         raise ValueError(
@@ -118,139 +165,65 @@ def default_intrinsics(image_size: tuple[int, int]) -> np.ndarray:
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 
-def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """camera_to_world [4, 4] of an upright camera at `eye` looking at `target` (z is up)."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, (0.0, 0.0, 1.0))
-    right /= np.linalg.norm(right)
-    camera_to_world = np.eye(4)
-    camera_to_world[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
-    camera_to_world[:3, 3] = eye
-    return camera_to_world
+def _light(layout: Layout, draw: Draw) -> Lamp:
+    """A lamp near the middle of the room, warm or cold, bright or dim."""
+    place = (layout.width * draw.uniform(0.35, 0.65), layout.depth * draw.uniform(0.35, 0.65))
+    warmth = draw.uniform(-0.06, 0.06)
+    # The light would hang beside its own lamp, whose shadow would fill a wall.
+    shading = stack_boxes([b for b in layout.boxes if b.label != KINDS.index("ceiling lamp")])
+    return make_lamp(
+        shading,
+        (*place, layout.height - 0.3),
+        (1 + warmth, 1.0, 1 - warmth),
+        draw.uniform(0.42, 0.58),
+        draw.uniform(0.4, 0.75),
+    )
 
 
-def _place_cameras(
-    layout: Layout, boxes: BoxArrays, rng: np.random.Generator, count: int
-) -> list[np.ndarray]:
-    """Cameras on a ring at standing height, looking across the room; never inside furniture."""
-    center = np.array([layout.width, layout.depth]) / 2
-    start = rng.uniform(0, 2 * np.pi)
-    poses = []
-    for index in range(count):
-        angle = start + 2 * np.pi * index / max(count, 1)
-        out = np.array([np.cos(angle), np.sin(angle)])
-        for shrink in np.linspace(0.8, 0.1, 15):
-            reach = shrink * rng.uniform(0.85, 1.0)
-            eye = np.array([*(center + reach * out * center), rng.uniform(1.45, 1.75)])
-            if _is_free(boxes, eye, 0.3):
-                break
-        across = center - 0.35 * out * center + rng.uniform(-0.5, 0.5, 2)
-        poses.append(look_at(eye, np.array([*across, rng.uniform(0.5, 0.95)])))
-    return poses
+@dataclass(frozen=True)
+class _Camera:
+    """Takes views of a room."""
 
+    boxes: BoxArrays
+    lamp: Lamp
+    image_size: tuple[int, int]
+    noise: float
+    rng: np.random.Generator
 
-def _is_free(boxes: BoxArrays, point: np.ndarray, clearance: float) -> bool:
-    """Whether a point keeps `clearance` metres from every box."""
-    rows = np.arange(len(boxes.center))
-    local = boxes.to_local(np.broadcast_to(point, (len(rows), 3)), rows)
-    return bool((np.abs(local) > boxes.half + clearance).any(axis=1).all())
-
-
-def _render(
-    boxes: BoxArrays,
-    lamp: Lamp,
-    intrinsics: np.ndarray,
-    camera_to_world: np.ndarray,
-    image_size: tuple[int, int],
-) -> tuple[View, np.ndarray]:
-    """One view with its label image [H, W] int16."""
-    depth, hit = cast_view(boxes, intrinsics, camera_to_world, image_size)
-    row, col = np.nonzero(hit >= 0)
-    z = depth[row, col].astype(np.float64)
-    ray = np.stack([col, row, np.ones_like(col)], axis=1) @ np.linalg.inv(intrinsics).T
-    points = (ray * z[:, None]) @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]
-    image = np.zeros((*image_size, 3), dtype=np.uint8)
-    image[row, col] = shade(boxes, lamp, points, hit[row, col])
-    labels = np.full(image_size, -1, dtype=np.int16)
-    labels[row, col] = boxes.label[hit[row, col]]
-    return View(image, depth, intrinsics, camera_to_world), labels
-
-
-def _sample_surfaces(
-    boxes: BoxArrays,
-    room_size: tuple[float, float],
-    rng: np.random.Generator,
-    spacing: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points [N, 3] float64 on everything that can be seen, one per voxel, and their boxes [N].
-
-    Every labelled face carries a jittered grid; points inside another box, touching one or
-    outside the room are dropped, then the first point of every voxel is kept.
-    """
-    points, outside, box = [], [], []
-    for b in np.flatnonzero(boxes.label >= 0):
-        local, outward = _sample_faces(boxes.half[b], rng, spacing)
-        rows = np.full(len(local), b)
-        points.append(boxes.to_world(local, rows) + boxes.center[b])
-        outside.append(points[-1] + CONTACT * boxes.to_world(outward, rows))
-        box.append(rows)
-    xyz, owner = np.concatenate(points), np.concatenate(box)
-    probe = np.concatenate(outside)
-    inside = (xyz >= -EDGE).all(axis=1) & (xyz[:, :2] <= np.add(room_size, EDGE)).all(axis=1)
-    xyz, owner, probe = xyz[inside], owner[inside], probe[inside]
-    order = np.argsort(probe[:, 0], kind="stable")
-    xyz, owner, probe = xyz[order], owner[order], probe[order]
-    seen = ~_find_covered(boxes, probe, owner)
-    order = rng.permutation(np.flatnonzero(seen))
-    # Rounded, all points of a wall at 0 share a voxel layer; as computed, some lie at -1e-19.
-    xyz = xyz.round(5).astype(np.float32).astype(np.float64) + 0.0
-    cell = np.floor(xyz[order] / spacing).astype(np.int64)
-    cell -= cell.min(axis=0)
-    span = cell.max(axis=0) + 1
-    _, first = np.unique(np.ravel_multi_index(tuple(cell.T), span), return_index=True)
-    return xyz[order[first]], owner[order[first]]
-
-
-def _find_covered(boxes: BoxArrays, xyz: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Which points [N] bool lie inside a box other than their own; `xyz` is sorted by x."""
-    covered = np.zeros(len(xyz), dtype=bool)
-    for b in range(len(boxes.center)):
-        reach = np.hypot(*boxes.half[b, :2])
-        low, high = np.searchsorted(xyz[:, 0], boxes.center[b, 0] + np.array([-reach, reach]))
-        offset = np.abs(xyz[low:high, 1:] - boxes.center[b, 1:])
-        near = low + np.flatnonzero((offset[:, 0] < reach) & (offset[:, 1] < boxes.half[b, 2]))
-        local = boxes.to_local(xyz[near], np.full(len(near), b))
-        inside = (np.abs(local) < boxes.half[b]).all(axis=1) & (owner[near] != b)
-        covered[near[inside]] = True
-    return covered
-
-
-def _sample_faces(
-    half: np.ndarray, rng: np.random.Generator, spacing: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Jittered grid on the six faces of a box [P, 3] and their normals, in its own frame."""
-    faces, normals = [], []
-    for axis in range(3):
-        a, b = (k for k in range(3) if k != axis)
-        steps = [max(int(np.ceil(2 * half[k] / (0.7 * spacing))), 1) for k in (a, b)]
-        grid = np.stack(np.meshgrid(*(np.arange(s) for s in steps)), axis=-1).reshape(-1, 2)
-        for sign in (-1, 1):
-            place = (grid + rng.uniform(0.1, 0.9, grid.shape)) / steps  # in (0, 1)
-            face = np.empty((len(grid), 3))
-            face[:, axis] = sign * half[axis]
-            face[:, a] = (2 * place[:, 0] - 1) * half[a]
-            face[:, b] = (2 * place[:, 1] - 1) * half[b]
-            faces.append(face)
-            normals.append(np.broadcast_to(sign * np.eye(3)[axis], face.shape))
-    return np.concatenate(faces), np.concatenate(normals)
+    def take(self, camera_to_world: np.ndarray) -> tuple[View, np.ndarray, np.ndarray]:
+        """One view with its kinds and instances [H, W] int16, -1 where there are none."""
+        boxes = self.boxes
+        intrinsics = default_intrinsics(self.image_size)
+        depth, hit = cast_view(boxes, intrinsics, camera_to_world, self.image_size)
+        row, col = np.nonzero(hit >= 0)
+        box = hit[row, col]
+        ray = pixel_rays(intrinsics, row, col) @ camera_to_world[:3, :3].T
+        points = ray * depth[row, col].astype(np.float64)[:, None] + camera_to_world[:3, 3]
+        image = np.zeros((*self.image_size, 3), dtype=np.uint8)
+        normal, surface = find_surface(boxes, points, box)
+        image[row, col] = light_surface(boxes, self.lamp, points, box, normal, surface)
+        kinds = np.full(self.image_size, -1, dtype=np.int16)
+        kinds[row, col] = boxes.label[box]
+        numbers = np.full(self.image_size, -1, dtype=np.int16)
+        numbers[row, col] = np.where(boxes.label[box] >= 0, boxes.instance[box], -1)
+        if self.noise:
+            cosine = np.zeros(self.image_size, dtype=np.float32)
+            cosine[row, col] = np.abs((normal * ray).sum(axis=1)) / np.linalg.norm(ray, axis=1)
+            texture = np.where(hit >= 0, boxes.texture[hit], -1)
+            exact = ExactView(image, depth, cosine, texture)
+            depth = measure_depth(exact, self.rng, self.noise)
+            image = take_image(image, self.rng)
+            camera_to_world = disturb_pose(camera_to_world, self.rng, self.noise)
+        return View(image, depth, intrinsics, camera_to_world), kinds, numbers
 
 
 def write_room(room: Room, folder: str | os.PathLike[str]) -> Path:
     """Write a room as an RGB-D folder with its cloud: all of it or nothing.
 
     Beside the files of `rgbd_writer.write_rgbd`: `label/N.png` (uint8 class index, 255 = none),
-    `scene.ply` with a vertex property `label` (class index), `classes.txt` (a name per line) and
-    `captions.json` (a sentence per view, of what covers most of it).
+    `instance/N.png` (uint16, 65535 = none), `scene.ply` with vertex properties `label` (class
+    index) and `instance`, `classes.txt` (a name per line) and `captions.json` (a sentence per
+    view, of what covers most of it).
 
     Args:
         room: what to write.
@@ -264,34 +237,30 @@ def write_room(room: Room, folder: str | os.PathLike[str]) -> Path:
     """
     with atomic_folder(folder) as partial:
         write_views(room.views, partial)
-        (partial / "label").mkdir()
-        for index, labels in enumerate(room.view_labels):
-            # -1 becomes 255
-            Image.fromarray(labels.astype(np.uint8)).save(partial / "label" / f"{index}.png")
+        # -1 becomes the highest value
+        _write_label_images(room.view_labels, partial / "label", np.uint8)
+        _write_label_images(room.view_instances, partial / "instance", np.uint16)
         _write_ply(partial / "scene.ply", room)
         (partial / "classes.txt").write_text("\n".join(room.classes) + "\n", encoding="utf-8")
-        captions = {
-            str(n): describe_view(labels, room) for n, labels in enumerate(room.view_labels)
-        }
+        captions = {str(n): caption for n, caption in enumerate(room.captions)}
         (partial / "captions.json").write_text(json.dumps(captions, indent=1) + "\n")
     return Path(folder)
 
 
-def describe_view(labels: np.ndarray, room: Room) -> str:
-    """A caption of a view: its classes that cover a hundredth of it, the largest first."""
-    counts = np.bincount(labels[labels >= 0], minlength=len(room.classes))
-    order = np.argsort(-counts, kind="stable")
-    shown = [room.classes[k] for k in order if counts[k] >= CAPTION_SHARE * labels.size]
-    return "a room with " + (", ".join(f"a {name}" for name in shown) or "nothing in it")
+def _write_label_images(images: list[np.ndarray], folder: Path, dtype: type) -> None:
+    folder.mkdir()
+    for index, values in enumerate(images):
+        Image.fromarray(values.astype(dtype)).save(folder / f"{index}.png")
 
 
 def _write_ply(path: Path, room: Room) -> None:
-    """Binary PLY with x y z red green blue label."""
+    """Binary PLY with x y z red green blue label instance."""
     names = ("red", "green", "blue")
-    kinds = [*((k, "f4") for k in "xyz"), *((k, "u1") for k in names), ("label", "i4")]
+    kinds = [*((k, "f4") for k in "xyz"), *((k, "u1") for k in names)]
+    kinds += [("label", "i4"), ("instance", "i4")]
     rows = np.empty(len(room.points), dtype=kinds)
     for k in range(3):
         rows["xyz"[k]] = room.points[:, k]
         rows[names[k]] = room.rgb[:, k]
-    rows["label"] = room.labels
+    rows["label"], rows["instance"] = room.labels, room.instances
     PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(str(path))

@@ -1,82 +1,47 @@
-"""Procedural textures of generated rooms: albedo at a point of a box, from its position alone."""
+"""Procedural textures of generated rooms: albedo from the position on a surface alone."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-TEXTURES = (
-    "plain",
-    "wood",
-    "planks",
-    "tiles",
-    "carpet",
-    "fabric",
-    "quilt",
-    "books",
-    "painting",
-    "sky",
-    "metal",
-)
+from xmask3d_rt.data.rooms.noise import hash_cells, value_noise
+from xmask3d_rt.data.rooms.patterns import PATTERN_PAINTERS
 
 
-def hash_cells(a: np.ndarray, b: np.ndarray, seed: np.ndarray | int = 0) -> np.ndarray:
-    """Repeatable values in [0, 1) for integer cells (a, b): 32-bit multiply and shift mixing."""
-    mixed = (
-        a.astype(np.int64) * 73856093
-        ^ b.astype(np.int64) * 19349663
-        ^ np.asarray(seed, dtype=np.int64) * 83492791
-    ) & 0xFFFFFFFF
-    for _ in range(2):
-        mixed = ((mixed ^ (mixed >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
-    return (mixed ^ (mixed >> 16)) / 2.0**32
+class Surface(NamedTuple):
+    """Where points lie on their face, and how large it is; metres, [P] each."""
 
-
-def value_noise(u: np.ndarray, v: np.ndarray, seed: np.ndarray | int = 0) -> np.ndarray:
-    """Smooth noise in [0, 1): values of the four cell corners around (u, v), interpolated."""
-    a, b = np.floor(u), np.floor(v)
-    s, t = u - a, v - b
-    s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
-    low = hash_cells(a, b, seed) * (1 - s) + hash_cells(a + 1, b, seed) * s
-    high = hash_cells(a, b + 1, seed) * (1 - s) + hash_cells(a + 1, b + 1, seed) * s
-    return low * (1 - t) + high * t
+    u: np.ndarray
+    v: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
 
 
 def paint(
     color: np.ndarray,
     texture: np.ndarray,
-    half: np.ndarray,
-    local: np.ndarray,
-    axis: np.ndarray,
-    box: np.ndarray,
+    surface: Surface,
+    pattern: np.ndarray,
+    scale: np.ndarray,
 ) -> np.ndarray:
-    """Albedo [P, 3] in [0, 1] at points of box faces.
+    """Albedo [P, 3] in [0, 1] at points of surfaces.
 
     Args:
-        color: of the box of each point [P, 3] in [0, 1].
-        texture: of the box of each point [P], an index into `TEXTURES`.
-        half: half sizes of the box of each point [P, 3], metres.
-        local: points in the frame of their box [P, 3], metres.
-        axis: the axis each point's face is perpendicular to [P].
-        box: the box of each point [P]; boxes alike in all else still look different.
+        color: of the solid of each point [P, 3] in [0, 1].
+        texture: of the solid of each point [P], an index into `TEXTURES`.
+        surface: where on its face each point lies.
+        pattern: seed of the texture of each point [P].
+        scale: size of the texture's features over their usual size [P].
     """
-    first = np.where(axis == 0, 1, 0)  # the face's horizontal axis
-    second = np.where(axis == 2, 1, 2)
-    rows = np.arange(len(local))
-    u = local[rows, first] + half[rows, first]  # metres from a corner of the face
-    v = local[rows, second] + half[rows, second]
-    width, height = 2 * half[rows, first], 2 * half[rows, second]
     albedo = color.copy()
+    stretched = [side / scale for side in surface]
     for index, name in enumerate(TEXTURES):
-        chosen = texture == index
-        if chosen.any():
-            draw = _PAINTERS[name]
-            albedo[chosen] = draw(
-                albedo[chosen],
-                u[chosen],
-                v[chosen],
-                width[chosen],
-                height[chosen],
-                box[chosen],
-            )
-    grain = value_noise(u * 60, v * 60, box)
+        chosen = np.flatnonzero(texture == index)
+        if len(chosen):
+            place = [side[chosen] for side in stretched]
+            albedo[chosen] = _PAINTERS[name](albedo[chosen], *place, pattern[chosen])
+    grain = hash_cells(np.floor(surface.u * 90), np.floor(surface.v * 90), pattern)
     return albedo * (0.96 + 0.08 * grain)[:, None]
 
 
@@ -147,6 +112,27 @@ def _books(rgb, u, v, width, height, seed):
 
 
 def _painting(rgb, u, v, width, height, seed):
+    """A landscape, or fields of colour between black lines."""
+    landscape = hash_cells(seed, seed + 11) < 0.6
+    first = _landscape(rgb, u, v, width, height, seed)
+    return np.where(landscape[:, None], first, _color_fields(rgb, u, v, width, height, seed))
+
+
+def _color_fields(rgb, u, v, width, height, seed):
+    """Rectangles of uneven size, some in the colour, some white, red, blue or yellow."""
+    x, y = u / width, v / height
+    column = np.floor(4 * x**1.4 + 0.3)
+    row = np.floor(3.5 * y**0.8 + 0.3 * column)
+    line = (np.abs((4 * x**1.4 + 0.3) % 1 - 0.5) > 0.47) | (
+        np.abs((3.5 * y**0.8 + 0.3 * column) % 1 - 0.5) > 0.47
+    )
+    paints = np.array([(0.93, 0.92, 0.86), (0.8, 0.15, 0.12), (0.15, 0.25, 0.6), (0.95, 0.8, 0.2)])
+    pick = hash_cells(column, row, seed)
+    field = np.where((pick < 0.35)[:, None], rgb, paints[(pick * 39).astype(np.int64) % 4])
+    return np.where(line[:, None], 0.08, field)
+
+
+def _landscape(rgb, u, v, width, height, seed):
     """A landscape: sky, a sun, two ranges of hills and a field."""
     x, y = u / width, v / height
     sky = np.stack([0.95 - 0.35 * y, 0.75 - 0.1 * y, 0.55 + 0.35 * y], axis=1)
@@ -176,7 +162,7 @@ def _metal(rgb, u, v, width, height, seed):
     return rgb * (0.9 + streaks + highlight)[:, None]
 
 
-_PAINTERS = {
+_PAINTERS: dict[str, Callable[..., np.ndarray]] = {
     "plain": _plain,
     "wood": _wood,
     "planks": _planks,
@@ -188,4 +174,6 @@ _PAINTERS = {
     "painting": _painting,
     "sky": _sky,
     "metal": _metal,
+    **PATTERN_PAINTERS,
 }
+TEXTURES = tuple(_PAINTERS)

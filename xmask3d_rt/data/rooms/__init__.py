@@ -1,0 +1,1 @@
+"""What generated rooms are made of: kinds of objects, their shapes, places, light and noise."""
