@@ -13,8 +13,8 @@ from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.engines.base import Array
 from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.model.xmask3d import ViewBatch, XMask3D
+from xmask3d_rt.recorder import Recorder
 from xmask3d_rt.segmenter import Segmenter
-from xmask3d_rt.stage_times import StageTimes, Trace
 from xmask3d_rt.text_embedder import TextEmbedder
 from xmask3d_rt.view_masks import ViewMasks
 from xmask3d_rt.view_pipeline import (
@@ -38,7 +38,7 @@ class ModulePipeline(ViewPipeline):
         super().__init__(model.config, Heads(model.state_dict(), device), device)
         self._model = model
 
-    def encode_voxels(self, group: GroupVoxels, trace: Trace | None) -> VoxelFeatures:
+    def encode_voxels(self, group: GroupVoxels, recorder: Recorder) -> VoxelFeatures:
         """The module's sparse nets on the voxels of a group."""
         voxels = group.voxels
         sparse = self._model.encode_voxels(
@@ -56,8 +56,7 @@ class ModulePipeline(ViewPipeline):
         group: ViewGroup,
         voxels: GroupVoxels,
         target: TextTarget,
-        times: StageTimes,
-        trace: Trace | None,
+        recorder: Recorder,
     ) -> Iterator[tuple[VoxelFeatures, ViewMasks]]:
         """`XMask3D.forward` view by view; see `ViewPipeline.compute_masks`."""
         found = voxels.voxels
@@ -77,10 +76,9 @@ class ModulePipeline(ViewPipeline):
                 text_embed=target.text_embed,
                 text_class=target.text_class,
             )
-            with times.measure("module"):
+            with recorder.measure("module"):
                 named = self._model(batch).named()
-            if trace is not None:
-                trace |= named | {"coords": coords}
+            recorder.record(**named, coords=coords)
             features = VoxelFeatures(
                 encoded=named["enc_out"],
                 base_prob=named["binary_logit"].sigmoid(),

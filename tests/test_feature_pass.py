@@ -14,7 +14,7 @@ from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.feature_pass import ENGINES, FEATURES, FeaturePass
 from xmask3d_rt.kernels import mask_pool
-from xmask3d_rt.stage_times import StageTimes
+from xmask3d_rt.recorder import Recorder
 from xmask3d_rt.view_masks import check_finite
 
 CPU = torch.device("cpu")
@@ -43,8 +43,9 @@ def call_serially(engines, batches):
     serial = FeaturePass(engines, MixingHeads(engines["unet"].device), CPU)
     results = []
     for image, condition in batches:
-        pending = serial.start(image, StageTimes(), {})
-        results.append(values(serial.finish(pending, condition, StageTimes(), {})))
+        recorder = Recorder(keeps_values=True)
+        pending = serial.start(image, recorder)
+        results.append(values(serial.finish(pending, condition, recorder)))
     return results
 
 
@@ -56,7 +57,7 @@ def run_batches(streams, feature_pass, batches, callers=("caller",), upload=None
         upload: stream images are made on; None is the stream of the batch.
         ahead: start the next batch before finishing this one.
     """
-    times, pendings, results = StageTimes(), [], []
+    pendings, results = [], []
 
     def stream_of(index):
         return callers[index % len(callers)]
@@ -65,12 +66,12 @@ def run_batches(streams, feature_pass, batches, callers=("caller",), upload=None
         with streams.on(stream_of(index)), streams.inside("start"):
             with streams.on(upload or stream_of(index)):
                 image = batches[index][0] + 0
-            pendings.append(feature_pass.start(image, times, source=upload))
+            pendings.append(feature_pass.start(image, Recorder(), source=upload))
 
     def finish(index):
         with streams.on(stream_of(index)), streams.inside("finish"):
             condition = batches[index][1] + 0  # the sparse nets
-            results.append(values(feature_pass.finish(pendings[index], condition, times)))
+            results.append(values(feature_pass.finish(pendings[index], condition, Recorder())))
 
     for index in range(len(batches)):
         if index == len(pendings):
@@ -197,9 +198,9 @@ def test_not_finite_rejected(component):
     message = rf"{component}: its embedding is not finite .*--only {component} --precision fp32"
     serial = FeaturePass(engines, MixingHeads(), CPU)
     with pytest.raises(EngineError, match=message):
-        serial.finish(serial.start(image, StageTimes()), condition, StageTimes())
+        serial.finish(serial.start(image, Recorder()), condition, Recorder())
     queued = FeaturePass(engines, MixingHeads(), CPU, streams=RecordedStreams())
-    masks = queued.finish(queued.start(image, StageTimes()), condition, StageTimes())
+    masks = queued.finish(queued.start(image, Recorder()), condition, Recorder())
     with pytest.raises(EngineError, match=message):
         check_finite([masks.finite])
 
@@ -210,35 +211,36 @@ def test_one_bad_view_of_a_scene_rejected():
     batches[2][1][1, 0] = torch.inf
     flags = []
     for image, condition in batches:
-        pending = one.start(image, StageTimes())
-        flags.append(one.finish(pending, condition, StageTimes()).finite)
+        pending = one.start(image, Recorder())
+        flags.append(one.finish(pending, condition, Recorder()).finite)
     check_finite([])
     check_finite(flags[:2] + flags[3:])
     with pytest.raises(EngineError, match="mask_head: its embedding is not finite"):
         check_finite(flags)
 
 
-def test_one_by_one_on_a_cpu_and_with_a_trace():
+def test_one_by_one_on_a_cpu_and_where_values_are_kept():
     engines, ((image, condition),) = make_engines(), make_batches([1])
     for streams in (None, RecordedStreams()):
-        one, times, trace = FeaturePass(engines, MixingHeads(), CPU, streams=streams), {}, {}
-        times = StageTimes()
-        masks = one.finish(one.start(image, times, trace), condition, times, trace)
-        assert list(times.seconds) == STAGES
-        assert list(trace) == [
+        one = FeaturePass(engines, MixingHeads(), CPU, streams=streams)
+        recorder = Recorder(keeps_values=True)
+        masks = one.finish(one.start(image, recorder), condition, recorder)
+        assert list(recorder.seconds) == STAGES
+        assert list(recorder.values) == [
             *("latent", "enc5", "enc7", "unet2", "unet5", "unet8", "unet11", "dec2", "dec5"),
             *("mask_features", "pred_masks", "queries", "mask_embed", "mask_embed_clip"),
         ]
-        assert torch.equal(trace["mask_embed"], masks.mask_embed[0])
-        assert trace["mask_embed_clip"] is masks.mask_embed_clip
+        assert torch.equal(recorder.values["mask_embed"], masks.mask_embed[0])
+        assert recorder.values["mask_embed_clip"] is masks.mask_embed_clip
         assert not any(engine.bound for engine in engines.values())
 
 
 def test_queued_stages_have_the_same_names():
     one = FeaturePass(make_engines(), MixingHeads(), CPU, streams=RecordedStreams())
-    times, ((image, condition),) = StageTimes(), make_batches([1])
-    one.finish(one.start(image, times), condition, times)
-    assert sorted(times.seconds) == sorted(STAGES)
+    recorder, ((image, condition),) = Recorder(), make_batches([1])
+    one.finish(one.start(image, recorder), condition, recorder)
+    assert sorted(recorder.seconds) == sorted(STAGES)
+    assert recorder.values == {}
 
 
 def test_batch_is_limited_by_the_narrowest_engine():
@@ -247,7 +249,7 @@ def test_batch_is_limited_by_the_narrowest_engine():
     one = FeaturePass(engines, MixingHeads(), CPU)
     assert one.max_batch == 2
     with pytest.raises(EngineError, match=r"3 images at once.* at most 2; split .*--max-batch"):
-        one.start(make_batches([3])[0][0], StageTimes())
+        one.start(make_batches([3])[0][0], Recorder())
 
 
 def test_missing_engine_rejected():
@@ -270,18 +272,18 @@ def test_missing_engine_rejected():
 def test_wrong_image_rejected(image, message):
     one = FeaturePass(make_engines(), MixingHeads(), CPU, streams=RecordedStreams())
     with pytest.raises(EngineError, match=message):
-        one.start(image, StageTimes())
+        one.start(image, Recorder())
 
 
 def test_wrong_condition_rejected_and_the_batch_kept():
     one = FeaturePass(make_engines(), MixingHeads(), CPU, streams=RecordedStreams())
     ((image, condition),) = make_batches([2])
-    pending = one.start(image, StageTimes())
+    pending = one.start(image, Recorder())
     with pytest.raises(EngineError, match=r"imp_condition must be \[2, 4\] .*got \[1, 4\]"):
-        one.finish(pending, condition[:1], StageTimes())
-    one.finish(pending, condition, StageTimes())
+        one.finish(pending, condition[:1], Recorder())
+    one.finish(pending, condition, Recorder())
     with pytest.raises(EngineError, match="finish each batch once"):
-        one.finish(pending, condition, StageTimes())
+        one.finish(pending, condition, Recorder())
 
 
 def test_batches_given_up_do_no_harm():
@@ -290,9 +292,9 @@ def test_batches_given_up_do_no_harm():
     engines, batches = make_engines(), make_batches([2, 2, 2, 2])
     one = FeaturePass(engines, MixingHeads(), CPU, True, streams)
     with streams.inside("start"), streams.on("upload"):
-        abandoned = [one.start(image, StageTimes(), source="upload") for image, _ in batches]
+        abandoned = [one.start(image, Recorder(), source="upload") for image, _ in batches]
     with pytest.raises(EngineError, match="2 later ones took the place of"):
-        one.finish(abandoned[0], batches[0][1], StageTimes())
+        one.finish(abandoned[0], batches[0][1], Recorder())
     got = run_batches(streams, one, batches, upload="upload")
     assert find_races(streams.log) == []
     for found, wanted in zip(got, call_serially(engines, batches), strict=True):
@@ -326,7 +328,7 @@ def test_tiny_engines_as_called_by_hand(tiny):
     for streams in (None, RecordedStreams()):
         one = FeaturePass(engines, heads, CPU, streams=streams)
         assert one.max_batch == 1
-        found = one.finish(one.start(image, StageTimes()), condition, StageTimes())
+        found = one.finish(one.start(image, Recorder()), condition, Recorder())
         for a, b in zip(values(found), wanted, strict=True):
             assert torch.equal(a, b)
         check_finite([found.finite])
@@ -339,17 +341,17 @@ def test_streams_and_graphs_on_a_gpu(graphs, caplog):
     engines, heads = make_engines(device=device), MixingHeads(device)
     batches = make_batches([2] * 12 + [3] * 6 + [1], device)
     feature_pass = FeaturePass(engines, heads, device, graphs)
-    upload, times, results = torch.cuda.Stream(device), StageTimes(), []
+    upload, results = torch.cuda.Stream(device), []
     torch.cuda.synchronize()
     with caplog.at_level(logging.WARNING):
-        pending = feature_pass.start(batches[0][0], times)
+        pending = feature_pass.start(batches[0][0], Recorder())
         for index, (_, condition) in enumerate(batches):
             following = None
             if index + 1 < len(batches):
                 with torch.cuda.stream(upload):
                     image = batches[index + 1][0] + 0
-                following = feature_pass.start(image, times, source=upload)
-            results.append(feature_pass.finish(pending, condition, times))
+                following = feature_pass.start(image, Recorder(), source=upload)
+            results.append(feature_pass.finish(pending, condition, Recorder()))
             pending = following
         check_finite([masks.finite for masks in results])
     assert not caplog.records

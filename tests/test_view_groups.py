@@ -15,7 +15,7 @@ from xmask3d_rt import PointCloud, Segmenter, View, host_copy, view_pipeline
 from xmask3d_rt.data.room import generate_room
 from xmask3d_rt.feature_pass import FeaturePass
 from xmask3d_rt.kernels import plan_view_voxels
-from xmask3d_rt.stage_times import StageTimes
+from xmask3d_rt.recorder import Recorder
 
 CLASSES = ["wall", "floor", ["sofa", "couch"], "potted plant"]
 TO_LIST = torch.Tensor.tolist
@@ -155,7 +155,7 @@ def test_views_wait_for_sizes_alone(gpu_like, cloud, views, monkeypatch):
         )
         points, colors = segmenter._upload(cloud)
         with no_wait(enter=False):
-            found = list(segmenter._label_views(points, colors, views, target, StageTimes()))
+            found = list(segmenter._label_views(points, colors, views, target, Recorder()))
     assert [view.seen is not None for _, view in found] == [True, True, True, False, True, True]
     assert len(reads) == 2  # groups of 4 and 2 views
 
@@ -170,6 +170,6 @@ def test_a_wait_would_be_found(gpu_like, cloud, views, monkeypatch):
     monkeypatch.setattr(segmenter._pipeline, "select", waiting)
     with torch.inference_mode():
         points, colors = segmenter._upload(cloud)
-        labelled = segmenter._label_views(points, colors, views, None, StageTimes())
+        labelled = segmenter._label_views(points, colors, views, None, Recorder())
         with no_wait(enter=False), pytest.raises(WaitError):
             next(labelled)

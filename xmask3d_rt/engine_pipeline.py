@@ -10,7 +10,7 @@ from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.feature_pass import FeaturePass
 from xmask3d_rt.kernels import build_unet_maps_from_levels
-from xmask3d_rt.stage_times import StageTimes, Trace, record_trace
+from xmask3d_rt.recorder import Recorder
 from xmask3d_rt.view_masks import ViewMasks
 from xmask3d_rt.view_pipeline import (
     GroupVoxels,
@@ -52,7 +52,7 @@ class EnginePipeline(ViewPipeline):
         if device.type == "cuda":
             self.group_views = max(GPU_GROUP, self._features.max_batch)
 
-    def encode_voxels(self, group: GroupVoxels, trace: Trace | None) -> VoxelFeatures:
+    def encode_voxels(self, group: GroupVoxels, recorder: Recorder) -> VoxelFeatures:
         """Run both sparse nets on the voxels of a group."""
         voxels = group.voxels
         maps = build_unet_maps_from_levels(voxels.level_coords)
@@ -66,11 +66,11 @@ class EnginePipeline(ViewPipeline):
             imp_condition=torch.cat(conditions),
             point_to_voxel=voxels.point_to_voxel,
         )
-        if trace is not None:
-            record_trace(trace, pred_3d=self.heads.voxel_features(encoded))
-        record_trace(trace, coords=voxels.level_coords[0], enc_out=encoded)
-        record_trace(trace, bottleneck=bottleneck, bottleneck_coords=voxels.level_coords[-1])
-        record_trace(trace, binary_logit=base_logit, imp_condition=features.imp_condition)
+        if recorder.keeps_values:
+            recorder.record(pred_3d=self.heads.voxel_features(encoded))
+        recorder.record(coords=voxels.level_coords[0], enc_out=encoded)
+        recorder.record(bottleneck=bottleneck, bottleneck_coords=voxels.level_coords[-1])
+        recorder.record(binary_logit=base_logit, imp_condition=features.imp_condition)
         return features
 
     def compute_masks(
@@ -78,8 +78,7 @@ class EnginePipeline(ViewPipeline):
         group: ViewGroup,
         voxels: GroupVoxels,
         target: TextTarget,
-        times: StageTimes,
-        trace: Trace | None,
+        recorder: Recorder,
     ) -> Iterator[tuple[VoxelFeatures, ViewMasks]]:
         """Features and masks view by view; see `ViewPipeline.compute_masks`.
 
@@ -91,14 +90,14 @@ class EnginePipeline(ViewPipeline):
             torch.cat([group.cameras[part.view].image for part in parts[start : start + most]])
             for start in starts
         ]
-        pending = self._features.start(images[0], times, trace)
-        with times.measure("sparse nets"):
-            features = self.encode_voxels(voxels, trace)
+        pending = self._features.start(images[0], recorder)
+        with recorder.measure("sparse nets"):
+            features = self.encode_voxels(voxels, recorder)
         for batch, start in enumerate(starts):
             current = pending
             if batch + 1 < len(images):
-                pending = self._features.start(images[batch + 1], times, trace)
+                pending = self._features.start(images[batch + 1], recorder)
             condition = features.imp_condition[start : start + most]
-            masks = self._features.finish(current, condition, times, trace)
+            masks = self._features.finish(current, condition, recorder)
             for i, part in enumerate(parts[start : start + most]):
                 yield features.cut(part, start + i), masks.cut(i)

@@ -16,7 +16,7 @@ from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.feature_queue import FeatureQueue
 from xmask3d_rt.feature_stages import Pending
-from xmask3d_rt.stage_times import StageTimes, Trace, record_trace
+from xmask3d_rt.recorder import Recorder
 from xmask3d_rt.streams import CudaStreams, Streams
 from xmask3d_rt.view_masks import ViewMasks, check_finite, embed_masks, is_finite
 
@@ -72,8 +72,7 @@ class FeaturePass:
     def start(
         self,
         image: Tensor,
-        times: StageTimes,
-        trace: Trace | None = None,
+        recorder: Recorder,
         source: Any = None,
     ) -> Pending:
         """Begin with a batch: the VAE, which needs the image alone.
@@ -84,8 +83,7 @@ class FeaturePass:
 
         Args:
             image: [B, 3, S, S] in [0, 1], float32.
-            times: stage times to add to.
-            trace: receives every intermediate by name; stages are then called one by one.
+            recorder: of stages; one that keeps values has them called one by one.
             source: stream that `image` was made on; None is the current one. With a stream of
                 its own for uploads the VAE does not wait for earlier batches.
 
@@ -98,60 +96,58 @@ class FeaturePass:
                 f"feature pass: {image.shape[0]} images at once, the engines take at most "
                 f"{self.max_batch}; split the batch or rebuild them with --max-batch"
             )
-        if self._queue is not None and trace is None:
-            return self._queue.start(image, times, source)
-        with times.measure("VAE encoder"):
-            return Pending(image, self._infer("vae_encoder", trace, image=image))
+        if self._queue is not None and not recorder.keeps_values:
+            return self._queue.start(image, recorder, source)
+        with recorder.measure("VAE encoder"):
+            return Pending(image, self._infer("vae_encoder", recorder, image=image))
 
     @torch.inference_mode()
     def finish(
         self,
         pending: Pending,
         imp_condition: Tensor,
-        times: StageTimes,
-        trace: Trace | None = None,
+        recorder: Recorder,
     ) -> ViewMasks:
         """The rest of a batch, queued on the current stream: UNet, mask head, MaskCLIP.
 
         Args:
             pending: from `start`.
             imp_condition: 3D condition [B, E] of the UNet, float32.
-            times: stage times to add to.
-            trace: receives every intermediate by name, if `start` was given one.
+            recorder: of stages and intermediates, the one that `start` was given.
 
         Raises:
             EngineError: a condition of another shape, dtype or device; two batches were
-                started since `pending`; an engine failed; on a CPU or with a trace, an
+                started since `pending`; an engine failed; on a CPU or keeping values, an
                 embedding is not finite (elsewhere `check_finite` says so, once per scene).
         """
         if self._queue is not None and pending.slot is not None:
-            return self._queue.finish(pending, pending.slot, imp_condition, times)
-        return self._call_rest(pending, imp_condition, times, trace)
+            return self._queue.finish(pending, pending.slot, imp_condition, recorder)
+        return self._call_rest(pending, imp_condition, recorder)
 
-    def _call_rest(
-        self, pending: Pending, imp_condition: Tensor, times: StageTimes, trace: Trace | None
-    ) -> ViewMasks:
+    def _call_rest(self, pending: Pending, imp_condition: Tensor, recorder: Recorder) -> ViewMasks:
         """Everything after the VAE encoder, stage by stage."""
         features = dict(pending.features)
         latent = features.pop("latent")
-        with times.measure("UNet"):
-            features |= self._infer("unet", trace, latent=latent, imp_condition=imp_condition)
-        with times.measure("VAE decoder"):
-            features |= self._infer("vae_decoder", trace, latent=latent)
-        with times.measure("mask head"):
-            masks = self._infer("mask_head", trace, **{name: features[name] for name in FEATURES})
+        with recorder.measure("UNet"):
+            features |= self._infer("unet", recorder, latent=latent, imp_condition=imp_condition)
+        with recorder.measure("VAE decoder"):
+            features |= self._infer("vae_decoder", recorder, latent=latent)
+        with recorder.measure("mask head"):
+            masks = self._infer(
+                "mask_head", recorder, **{name: features[name] for name in FEATURES}
+            )
             mask_embed = embed_masks(self._heads, masks)
             finite = {"mask_head": is_finite(mask_embed)}
             check_finite([finite])
-            record_trace(trace, mask_embed=mask_embed.flatten(0, 1))
-        with times.measure("MaskCLIP"):
+            recorder.record(mask_embed=mask_embed.flatten(0, 1))
+        with recorder.measure("MaskCLIP"):
             clip_inputs = {"image": pending.image, "pred_masks": masks["pred_masks"]}
-            mask_embed_clip = self._infer("mask_clip", trace, **clip_inputs)["mask_embed_clip"]
+            mask_embed_clip = self._infer("mask_clip", recorder, **clip_inputs)["mask_embed_clip"]
             finite["mask_clip"] = is_finite(mask_embed_clip)
             check_finite([finite])
         return ViewMasks(masks["pred_masks"], mask_embed, mask_embed_clip, finite)
 
-    def _infer(self, component: str, trace: Trace | None, **inputs: Tensor) -> dict[str, Tensor]:
+    def _infer(self, component: str, recorder: Recorder, **inputs: Tensor) -> dict[str, Tensor]:
         outputs = self._engines[component].infer(inputs)
-        record_trace(trace, **outputs)
+        recorder.record(**outputs)
         return outputs

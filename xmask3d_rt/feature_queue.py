@@ -21,7 +21,7 @@ from xmask3d_rt.feature_stages import (
     allocate_buffers,
     infer_in_place,
 )
-from xmask3d_rt.stage_times import StageTimes
+from xmask3d_rt.recorder import Recorder
 from xmask3d_rt.streams import Lane, Streams
 from xmask3d_rt.view_masks import ViewMasks, embed_masks, is_finite
 
@@ -90,7 +90,7 @@ class FeatureQueue:
         # the memory may have been another tensor's, with work on this stream that still uses it
         return Slot(index, buffers, idle=self._streams.record(self._streams.current()))
 
-    def start(self, image: Tensor, times: StageTimes, source: Any) -> Pending:
+    def start(self, image: Tensor, recorder: Recorder, source: Any) -> Pending:
         """Copy the image and queue the VAE; see `FeaturePass.start`."""
         streams, slot = self._streams, self._slots[self._turn % SLOTS]
         buffer = slot.buffers["image"]
@@ -105,10 +105,10 @@ class FeatureQueue:
             with streams.on(source):
                 buffer[:batch].copy_(image)
             streams.wait(self._side, streams.record(source))
-            with times.measure("VAE encoder"):
+            with recorder.measure("VAE encoder"):
                 self._stages["VAE encoder"].queue(slot, batch, self._side)
             slot.encoded = streams.record(self._side)
-            with times.measure("VAE decoder"):
+            with recorder.measure("VAE decoder"):
                 self._stages["VAE decoder"].queue(slot, batch, self._side)
         finally:
             # until `finish` puts its own end here, in case the batch is given up
@@ -116,7 +116,7 @@ class FeatureQueue:
         return Pending(image, {}, slot, slot.turn)
 
     def finish(
-        self, pending: Pending, slot: Slot, imp_condition: Tensor, times: StageTimes
+        self, pending: Pending, slot: Slot, imp_condition: Tensor, recorder: Recorder
     ) -> ViewMasks:
         """Queue the rest on the current stream; see `FeaturePass.finish`."""
         if pending.turn != slot.turn:
@@ -133,12 +133,12 @@ class FeatureQueue:
         try:
             with streams.on(current):
                 buffer[:batch].copy_(imp_condition)
-            with times.measure("UNet"):
+            with recorder.measure("UNet"):
                 self._stages["UNet"].queue(slot, batch, current)
             streams.wait(current, slot.decoded)
-            with times.measure("mask head"):
+            with recorder.measure("mask head"):
                 self._stages["mask head"].queue(slot, batch, current)
-            with times.measure("MaskCLIP"):
+            with recorder.measure("MaskCLIP"):
                 self._stages["MaskCLIP"].queue(slot, batch, current)
             with streams.on(current):
                 return _copy_results(slot, batch)

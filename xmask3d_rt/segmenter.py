@@ -36,9 +36,9 @@ from xmask3d_rt.other_class import (
     gate_neutral,
     list_neutral,
 )
+from xmask3d_rt.recorder import Recorder
 from xmask3d_rt.result import Result
 from xmask3d_rt.scene import PointCloud, View, as_point_cloud
-from xmask3d_rt.stage_times import StageTimes
 from xmask3d_rt.text_embedder import TextEmbedder
 from xmask3d_rt.view_masks import check_finite
 from xmask3d_rt.view_pipeline import (
@@ -179,17 +179,19 @@ class Segmenter:
         class_list = parse_classes(classes)
         title, least = check_other(other, class_list), check_min_score(min_score)
         cloud.require_rgb()
-        times = StageTimes(self._synchronize if self.synchronize_stages else None)
-        with times.measure("place views"):
+        recorder = Recorder(self._synchronize if self.synchronize_stages else None)
+        with recorder.measure("place views"):
             view_list, mode, notes = self._choose_views(cloud, views, up, virtual_views)
         with torch.inference_mode(), self._take_turn():
-            with times.measure("text"):
+            with recorder.measure("text"):
                 target = self._embed_classes(class_list, title is not None)
             named = class_list if title is None else append_class(class_list, title)
             if view_list:
-                result = self._run_views(cloud, named, target, view_list, times, progress, observe)
+                result = self._run_views(
+                    cloud, named, target, view_list, recorder, progress, observe
+                )
             else:
-                result = self._run_cloud(cloud, named, target, times)
+                result = self._run_cloud(cloud, named, target, recorder)
         notes = (*notes, *result.notes, *self._describe_scores(class_list, title))
         result = dataclasses.replace(result, mode=mode, notes=notes)
         return result.apply_min_score(least, title or DEFAULT_TITLE) if least else result
@@ -253,19 +255,19 @@ class Segmenter:
         """
         cloud, class_list = as_point_cloud(points), parse_classes(classes)
         xyz, colors = self._upload(cloud)
-        times = StageTimes()
-        prepared = next(read_groups([view], self.config, 1, times))[0]
+        recorder = Recorder(keeps_values=True)
+        prepared = next(read_groups([view], self.config, 1, recorder))[0]
         with torch.inference_mode(), self._take_turn():
             target = self._embed_classes(class_list)
             camera = CameraView.upload(prepared, self.device)
             group = self._pipeline.select(xyz, [camera], least=1)
-            trace: dict[str, Tensor] = {"text_embed": target.text_embed, "image": camera.image}
-            found = self._pipeline.label_group(xyz, colors, group, target, times, trace)[0]
+            recorder.record(text_embed=target.text_embed, image=camera.image)
+            found = self._pipeline.label_group(xyz, colors, group, target, recorder)[0]
         if not found.count:
             raise ValueError(f"trace_view: view {view.name!r} sees no point of the cloud")
         projected = found.projected
-        trace |= {"visible": projected.visible, "row": projected.row, "col": projected.col}
-        return {name: tensor.cpu().numpy() for name, tensor in trace.items()}
+        recorder.record(visible=projected.visible, row=projected.row, col=projected.col)
+        return {name: tensor.cpu().numpy() for name, tensor in recorder.values.items()}
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -323,11 +325,11 @@ class Segmenter:
         return target
 
     def _run_cloud(
-        self, cloud: PointCloud, classes: ClassList, target: TextTarget, times: StageTimes
+        self, cloud: PointCloud, classes: ClassList, target: TextTarget, recorder: Recorder
     ) -> Result:
         """The 3D head on the whole cloud at once."""
         points, colors = self._upload(cloud)
-        found = self._pipeline.label_cloud(points, colors, target, times)
+        found = self._pipeline.label_cloud(points, colors, target, recorder)
         found = _join_copies(found, target, len(classes))
         labels = found.three_d.cpu().numpy()
         return Result(
@@ -339,7 +341,7 @@ class Segmenter:
             coverage=np.zeros(len(cloud), np.int32),
             views=(),
             mode="3d",
-            timings=times.seconds,
+            timings=recorder.seconds,
             notes=(*cloud.notes, "labelled by the 3D head alone, without views"),
         )
 
@@ -349,7 +351,7 @@ class Segmenter:
         classes: ClassList,
         target: TextTarget,
         views: Sequence[View],
-        times: StageTimes,
+        recorder: Recorder,
         progress: Progress | None,
         observe: Observer | None,
     ) -> Result:
@@ -358,11 +360,11 @@ class Segmenter:
         votes = HeadVotes(len(cloud), len(classes), self.device)
         seen: list[tuple[str, int]] = []
         finite: list[Mapping[str, Tensor]] = []
-        for name, view in self._label_views(points, colors, views, target, times):
+        for name, view in self._label_views(points, colors, views, target, recorder):
             seen.append((name, view.count))
             if view.seen is not None:
                 labels = _join_copies(view.seen.labels, target, len(classes))
-                with times.measure("vote and fill"):
+                with recorder.measure("vote and fill"):
                     votes.add(view.seen.indices, labels)
                 finite.append(view.seen.finite)
                 if observe is not None:
@@ -370,7 +372,7 @@ class Segmenter:
             if progress is not None:
                 progress(len(seen), len(views))
         used = self._list_used(seen)
-        with times.measure("vote and fill"):
+        with recorder.measure("vote and fill"):
             voted = votes.finish(points)
         check_finite(finite)
         heads = dict(zip(HEADS, voted.label.cpu().numpy(), strict=True))
@@ -383,7 +385,7 @@ class Segmenter:
             coverage=votes.coverage.cpu().numpy(),
             views=used,
             mode="views",
-            timings=times.seconds,
+            timings=recorder.seconds,
             notes=(*cloud.notes, *self._describe_skipped(seen)),
         )
 
@@ -393,7 +395,7 @@ class Segmenter:
         colors: Tensor,
         views: Sequence[View],
         target: TextTarget,
-        times: StageTimes,
+        recorder: Recorder,
     ) -> Iterator[tuple[str, LabelledView]]:
         """Name and labels of every view, in order.
 
@@ -405,11 +407,11 @@ class Segmenter:
         selected: deque[ViewGroup] = deque()
 
         def label(group: ViewGroup) -> Iterator[tuple[str, LabelledView]]:
-            for found in self._pipeline.label_group(points, colors, group, target, times):
+            for found in self._pipeline.label_group(points, colors, group, target, recorder):
                 yield next(names), found
 
-        for prepared in read_groups(views, self.config, most, times):
-            with times.measure("project"):
+        for prepared in read_groups(views, self.config, most, recorder):
+            with recorder.measure("project"):
                 cameras = [CameraView.upload(view, self.device) for view in prepared]
                 selected.append(self._pipeline.select(points, cameras, self.config.view.min_points))
             if len(selected) > self._groups_ahead:

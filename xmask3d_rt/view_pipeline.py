@@ -32,7 +32,7 @@ from xmask3d_rt.kernels import (
     project_view,
 )
 from xmask3d_rt.preprocess import PreparedView
-from xmask3d_rt.stage_times import StageTimes, Trace, record_trace
+from xmask3d_rt.recorder import Recorder
 from xmask3d_rt.view_masks import ViewMasks
 
 
@@ -197,7 +197,7 @@ class ViewPipeline(ABC):
         self.engines: Mapping[str, Engine] = {}
 
     @abstractmethod
-    def encode_voxels(self, group: GroupVoxels, trace: Trace | None) -> VoxelFeatures:
+    def encode_voxels(self, group: GroupVoxels, recorder: Recorder) -> VoxelFeatures:
         """Run the sparse nets on the voxels of a group."""
 
     @abstractmethod
@@ -206,8 +206,7 @@ class ViewPipeline(ABC):
         group: ViewGroup,
         voxels: GroupVoxels,
         target: TextTarget,
-        times: StageTimes,
-        trace: Trace | None,
+        recorder: Recorder,
     ) -> Iterator[tuple[VoxelFeatures, ViewMasks]]:
         """Features and masks (B = 1) of the views that have points, in order, at least one."""
 
@@ -266,8 +265,7 @@ class ViewPipeline(ABC):
         rgb: Tensor,
         group: ViewGroup,
         target: TextTarget,
-        times: StageTimes,
-        trace: Trace | None = None,
+        recorder: Recorder,
     ) -> list[LabelledView]:
         """Label the points that the views of a group see.
 
@@ -276,8 +274,7 @@ class ViewPipeline(ABC):
             rgb: their colours [N, 3] uint8.
             group: from `select` with the same points.
             target: classes to choose from.
-            times: stage times to add to.
-            trace: receives every intermediate by name, for parity checks; for one view.
+            recorder: of stages, and, for one view, of every intermediate by name.
 
         Returns:
             a result per view, in order.
@@ -285,7 +282,7 @@ class ViewPipeline(ABC):
         Raises:
             EngineError: an engine failed, or (on a CPU) returned values that are not finite.
         """
-        with times.measure("project"):
+        with recorder.measure("project"):
             chosen = GroupVoxels.finish(group.pending, group.sizes, rgb)
         found = [
             LabelledView(projected, count)
@@ -293,29 +290,29 @@ class ViewPipeline(ABC):
         ]
         if not chosen.parts:
             return found
-        computed = self.compute_masks(group, chosen, target, times, trace)
+        computed = self.compute_masks(group, chosen, target, recorder)
         for part, (features, masks) in zip(chosen.parts, computed, strict=True):
             projected, count = group.projected[part.view], found[part.view].count
             indices = chosen.voxels.indices[part.points]
-            with times.measure("labels"):
+            with recorder.measure("labels"):
                 labels = self._label_masks(
-                    points[indices], projected, indices, features, masks, target, trace
+                    points[indices], projected, indices, features, masks, target, recorder
                 )
             seen = LabelledPoints(indices, labels, masks.finite)
             found[part.view] = LabelledView(projected, count, seen)
         return found
 
     def label_cloud(
-        self, points: Tensor, rgb: Tensor, target: TextTarget, times: StageTimes
+        self, points: Tensor, rgb: Tensor, target: TextTarget, recorder: Recorder
     ) -> PointLabels:
         """Labels of all points [N, 3] by the 3D head alone, with no view."""
-        with times.measure("sparse nets"):
+        with recorder.measure("sparse nets"):
             everything = torch.ones(1, len(points), dtype=torch.bool, device=self.device)
             pending = plan_view_voxels(points, everything, self.config.voxel_size)
             voxels = GroupVoxels.finish(pending, HostCopy(pending.sizes), rgb)
-            features = self.encode_voxels(voxels, None)
+            features = self.encode_voxels(voxels, recorder)
         nothing = features.encoded.new_zeros(0, self.config.clip.embed_dim)
-        with times.measure("labels"):
+        with recorder.measure("labels"):
             uncovered = torch.full_like(features.point_to_voxel, -1, dtype=torch.int32)
             return self._label_from(points, features, uncovered, nothing, nothing, target)
 
@@ -327,7 +324,7 @@ class ViewPipeline(ABC):
         voxels: VoxelFeatures,
         masks: ViewMasks,
         target: TextTarget,
-        trace: Trace | None,
+        recorder: Recorder,
     ) -> PointLabels:
         """Labels of one view's points [n, 3], `indices` [n] of the scene, from its masks."""
         mask_embed, mask_embed_clip = masks.mask_embed[0], masks.mask_embed_clip[0]
@@ -349,13 +346,13 @@ class ViewPipeline(ABC):
             is_base=target.is_base,
             binary_threshold=self.config.binary_threshold,
         )
-        record_trace(trace, pred_logits=class_logits, kept=assignment.kept)
-        record_trace(trace, final=assignment.final, mask_score=assignment.score)
+        recorder.record(pred_logits=class_logits, kept=assignment.kept)
+        recorder.record(final=assignment.final, mask_score=assignment.score)
         labels = self._label_from(
             points, voxels, assignment.point_query, mask_embed, mask_embed_clip, target
         )
-        record_trace(trace, label_fused=labels.fused, label_2d=labels.two_d)
-        record_trace(trace, label_3d=labels.three_d)
+        recorder.record(label_fused=labels.fused, label_2d=labels.two_d)
+        recorder.record(label_3d=labels.three_d)
         return labels
 
     def _label_from(

@@ -8,9 +8,9 @@ from typing import Any
 
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.preprocess import PreparedView, prepare_view
+from xmask3d_rt.recorder import Recorder
 from xmask3d_rt.rgbd import RgbdFolder, read_rgbd
 from xmask3d_rt.scene import View
-from xmask3d_rt.stage_times import StageTimes
 
 MAX_READERS = 4  # decoding a JPEG and a PNG of 640 x 480 takes a core about 10 ms
 
@@ -48,7 +48,7 @@ def _expect_views(value: Any) -> str:
 
 
 def read_groups(
-    views: Sequence[View], config: ModelConfig, count: int, times: StageTimes
+    views: Sequence[View], config: ModelConfig, count: int, recorder: Recorder
 ) -> Iterator[list[PreparedView]]:
     """Views at the model's sizes, in order, `count` at a time; the next are read meanwhile.
 
@@ -56,7 +56,7 @@ def read_groups(
         views: at least one.
         config: of the model.
         count: views per group; the last one may have fewer.
-        times: receives the time spent waiting, as stage "read views".
+        recorder: receives the time spent waiting, as stage "read views".
 
     Raises:
         FileNotFoundError, ValueError: a view's file is missing or damaged; when its turn comes.
@@ -68,7 +68,7 @@ def read_groups(
             for start in range(0, len(views), count):
                 ahead = views[start + len(pending) : start + 2 * count]
                 pending.extend(readers.submit(prepare_view, view, size, grid) for view in ahead)
-                with times.measure("read views"):
+                with recorder.measure("read views"):
                     group = [pending.popleft().result() for _ in views[start : start + count]]
                 yield group
         finally:
