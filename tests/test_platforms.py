@@ -30,7 +30,7 @@ for name in ("SIGKILL", "SIGHUP", "SIGPIPE", "pthread_kill"):
 """
 IMPORT_ALL = """
 import benchmarks, xmask3d_rt, xmask3d_rt.export, xmask3d_rt.kernels
-triton_alone = (".kernel", ".launch", ".hash_table", ".kernels.aot", ".cases")
+triton_alone = (".kernel", ".launch", ".kernels.aot", ".cases")
 for package in (xmask3d_rt, xmask3d_rt.kernels, xmask3d_rt.export, benchmarks):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith(triton_alone):

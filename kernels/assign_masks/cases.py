@@ -2,7 +2,7 @@
 
 from xmask3d_rt.kernels.aot import CompileCase
 from xmask3d_rt.kernels.assign_masks import kernel
-from xmask3d_rt.kernels.assign_masks.op import (
+from xmask3d_rt.kernels.assign_masks.launch import (
     BLOCK_C,
     BLOCK_G,
     BLOCK_N,

@@ -1,7 +1,21 @@
 """Mask-to-point assignment in plain torch; also the CPU runtime path."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
+
+
+class MaskAssignment(NamedTuple):
+    """Mask queries of one view and the points they own."""
+
+    point_query: torch.Tensor  # [n] int32, -1 where no mask covers the point
+    kept: torch.Tensor  # [Q] bool, at least one visible point inside
+    base_score: torch.Tensor  # [Q] float32, mean P(base) over its points, 0 where not kept
+    score: torch.Tensor  # [Q] float32, largest class probability, 0 where not kept
+    label: torch.Tensor  # [Q] int64, C for "no object", -1 where not kept
+    final: torch.Tensor  # [Q] bool, still owns a pixel of the mask grid
 
 
 def mask_class_logits(
@@ -70,15 +84,15 @@ def first_argmax(values: torch.Tensor) -> torch.Tensor:
 
 def assign_masks_reference(
     mask_logits: torch.Tensor,  # [Q, h, w]
-    mask_shape: tuple[int, int],
+    mask_shape: Sequence[int],
     row: torch.Tensor,  # [n]
     col: torch.Tensor,  # [n]
     base_prob: torch.Tensor,  # [n]
     class_logits: torch.Tensor,  # [Q, C + 1]
     is_base: torch.Tensor,  # [C] bool
     binary_threshold: float,
-) -> tuple[torch.Tensor, ...]:
-    """The six outputs of `assign_masks`, computed on the whole pixel grid.
+) -> MaskAssignment:
+    """See `xmask3d_rt.kernels.assign_masks`; computed on the whole pixel grid.
 
     The points of a pixel act together, so each mask's mean over points is one product of its
     pixels with (sum of P(base), count) per pixel.
@@ -86,7 +100,7 @@ def assign_masks_reference(
     height, width = mask_shape
     pixels = height * width
     logits = F.interpolate(
-        mask_logits[None].float(), size=mask_shape, mode="bilinear", align_corners=False
+        mask_logits[None].float(), size=(height, width), mode="bilinear", align_corners=False
     )[0].flatten(1)  # [Q, HW]
     pixel = row.long() * width + col  # [n]
     per_pixel = logits.new_zeros(2, pixels)
@@ -108,4 +122,4 @@ def assign_masks_reference(
     owner = torch.where(owned, owner, -1)
     queries = mask_logits.shape[0]
     final = torch.bincount(owner + 1, minlength=queries + 1)[1:] > 0
-    return owner[pixel].int(), kept, base_score, score, label, final
+    return MaskAssignment(owner[pixel].int(), kept, base_score, score, label, final)

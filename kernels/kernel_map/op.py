@@ -1,15 +1,15 @@
 """build_kernel_map: which input voxel meets which weight, for one convolution or a whole UNet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels.coords import MARGIN, check_coords
-from xmask3d_rt.kernels.dispatch import define_op
+from xmask3d_rt.kernels.dispatch import Operator
 from xmask3d_rt.kernels.kernel_map.reference import (
-    check_coord_range,
     downsample_coords_reference,
     find_neighbors_reference,
     index_coords_reference,
@@ -208,40 +208,7 @@ def _check_sizes(kernel_size: int, stride: int, tensor_stride: int) -> None:
         )
 
 
-def _index_coords_triton(coords: Tensor) -> tuple[Tensor, Tensor]:
-    from xmask3d_rt.kernels.voxelize.hash_table import coord_keys, insert_unique
-
-    keys, status = coord_keys(coords)
-    table = insert_unique(keys, status)
-    if status.item():
-        index_coords_reference(coords)  # raises, naming the values
-    return table.keys, table.rows
-
-
-def _index_sorted_coords_triton(coords: Tensor) -> tuple[Tensor, Tensor]:
-    from xmask3d_rt.kernels.voxelize.hash_table import coord_keys, insert_unique
-
-    table = insert_unique(*coord_keys(coords))  # nobody reads the status: that would wait
-    return table.keys, table.rows
-
-
-def _downsample_coords_triton(coords: Tensor, tensor_stride: int) -> tuple[Tensor, Tensor, Tensor]:
-    from xmask3d_rt.kernels.voxelize.hash_table import coord_keys, unique_keys
-
-    keys, status = coord_keys(coords, tensor_stride)
-    unique = unique_keys(keys, status, lambda: check_coord_range(coords))
-    return unique.coords, unique.table.keys, unique.table.rows
-
-
-def _find_neighbors_triton(
-    coords: Tensor, index_keys: Tensor, index_rows: Tensor, kernel_size: int, tensor_stride: int
-) -> Tensor:
-    from xmask3d_rt.kernels.kernel_map.launch import find_neighbors
-
-    return find_neighbors(coords, index_keys, index_rows, kernel_size, tensor_stride)
-
-
-def _index_coords_fake(coords: Tensor) -> tuple[Tensor, Tensor]:
+def _fake_index(coords: Tensor) -> tuple[Tensor, Tensor]:
     size = torch.library.get_ctx().new_dynamic_size()
     return (
         coords.new_empty((size,), dtype=torch.int64),
@@ -249,13 +216,11 @@ def _index_coords_fake(coords: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _find_neighbors_fake(
-    coords: Tensor, index_keys: Tensor, index_rows: Tensor, kernel_size: int, tensor_stride: int
-) -> Tensor:
+def _fake_neighbors(coords: Tensor, kernel_size: int, **_: Any) -> Tensor:
     return coords.new_empty((coords.shape[0], kernel_size**3), dtype=torch.int32)
 
 
-def _downsample_coords_fake(coords: Tensor, tensor_stride: int) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_downsampled(coords: Tensor, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
     context = torch.library.get_ctx()
     m_out, capacity = context.new_dynamic_size(), context.new_dynamic_size()
     return (
@@ -265,28 +230,37 @@ def _downsample_coords_fake(coords: Tensor, tensor_stride: int) -> tuple[Tensor,
     )
 
 
-_index_coords = define_op(
-    "index_coords(Tensor coords) -> (Tensor, Tensor)",
-    reference=index_coords_reference,
-    triton=_index_coords_triton,
-    fake=_index_coords_fake,
+def _load_index_coords() -> Callable[..., tuple[Tensor, Tensor]]:
+    from xmask3d_rt.kernels.kernel_map.launch import launch_index_coords
+
+    return launch_index_coords
+
+
+def _load_index_sorted_coords() -> Callable[..., tuple[Tensor, Tensor]]:
+    from xmask3d_rt.kernels.kernel_map.launch import launch_index_sorted_coords
+
+    return launch_index_sorted_coords
+
+
+def _load_find_neighbors() -> Callable[..., Tensor]:
+    from xmask3d_rt.kernels.kernel_map.launch import launch_find_neighbors
+
+    return launch_find_neighbors
+
+
+def _load_downsample_coords() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    from xmask3d_rt.kernels.kernel_map.launch import launch_downsample_coords
+
+    return launch_downsample_coords
+
+
+_index_coords = Operator("index_coords", index_coords_reference, _load_index_coords, _fake_index)
+_index_sorted_coords = Operator(
+    "index_sorted_coords", index_sorted_coords_reference, _load_index_sorted_coords, _fake_index
 )
-_index_sorted_coords = define_op(
-    "index_sorted_coords(Tensor coords) -> (Tensor, Tensor)",
-    reference=index_sorted_coords_reference,
-    triton=_index_sorted_coords_triton,
-    fake=_index_coords_fake,
+_find_neighbors = Operator(
+    "find_neighbors", find_neighbors_reference, _load_find_neighbors, _fake_neighbors
 )
-_find_neighbors = define_op(
-    "find_neighbors(Tensor coords, Tensor index_keys, Tensor index_rows, int kernel_size, "
-    "int tensor_stride) -> Tensor",
-    reference=find_neighbors_reference,
-    triton=_find_neighbors_triton,
-    fake=_find_neighbors_fake,
-)
-_downsample_coords = define_op(
-    "downsample_coords(Tensor coords, int tensor_stride) -> (Tensor, Tensor, Tensor)",
-    reference=downsample_coords_reference,
-    triton=_downsample_coords_triton,
-    fake=_downsample_coords_fake,
+_downsample_coords = Operator(
+    "downsample_coords", downsample_coords_reference, _load_downsample_coords, _fake_downsampled
 )

@@ -6,7 +6,8 @@ import triton
 
 from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.label_points import kernel
-from xmask3d_rt.kernels.label_points.reference import best_name, label_masks
+from xmask3d_rt.kernels.label_points.op import make_outputs
+from xmask3d_rt.kernels.label_points.reference import PointLabels, best_name, label_masks
 from xmask3d_rt.kernels.label_points.tables import LabelTables
 from xmask3d_rt.kernels.nearest_fill.op import nearest_known
 
@@ -21,7 +22,38 @@ TILE_NAMES = 32  # names of one step over the classes; twice as many spill
 BLOCK = 1024
 
 
-def label_heads(
+def launch_label_points(
+    voxel_feats: torch.Tensor,
+    point_to_voxel: torch.Tensor,
+    point_query: torch.Tensor,
+    mask_embed: torch.Tensor,
+    mask_embed_clip: torch.Tensor,
+    base_prob: torch.Tensor,
+    points: torch.Tensor,
+    tables: LabelTables,
+) -> PointLabels:
+    """See `label_points_reference`."""
+    outputs = make_outputs(point_to_voxel)
+    if not point_to_voxel.shape[0]:
+        return outputs
+    if not mask_embed.shape[0]:
+        mask_embed = mask_embed_clip = mask_embed.new_zeros(1, mask_embed.shape[1])
+    point_query = point_query.contiguous()
+    side = _label_heads(
+        voxel_feats,
+        point_to_voxel.contiguous(),
+        point_query,
+        mask_embed,
+        mask_embed_clip,
+        base_prob.contiguous(),
+        tables,
+        outputs,
+    )
+    _label_two_d(points, point_query, side, mask_embed, tables, outputs)
+    return outputs
+
+
+def _label_heads(
     voxel_feats: torch.Tensor,  # [M, F]
     point_to_voxel: torch.Tensor,  # [n]
     point_query: torch.Tensor,  # [n]
@@ -29,14 +61,13 @@ def label_heads(
     mask_embed_clip: torch.Tensor,  # [Q, E]
     base_prob: torch.Tensor,  # [n]
     tables: LabelTables,
-    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],  # fused, three_d, score
+    outputs: PointLabels,
 ) -> torch.Tensor:
     """Write the fused and 3D labels and the score; everything of size [Q, ..] is plain torch.
 
     Returns:
         side [n] uint8, 1 where the point may take base classes.
     """
-    fused, three_d, score = outputs
     feat = voxel_feats.shape[1]
     classes = tables.is_base.shape[0]
     names = tables.text.shape[0] // classes
@@ -71,9 +102,9 @@ def label_heads(
         n=n,
         feat=feat,
         classes=classes,
-        fused_ptr=fused,
-        three_d_ptr=three_d,
-        score_ptr=score,
+        fused_ptr=outputs.fused,
+        three_d_ptr=outputs.three_d,
+        score_ptr=outputs.score,
         side_ptr=side,
         NAMES=names,
         BLOCK_N=block_n,
@@ -114,14 +145,13 @@ def _measure_voxels(
     return square
 
 
-def label_two_d(
+def _label_two_d(
     points: torch.Tensor,  # [n, 3]
     point_query: torch.Tensor,  # [n]
     side: torch.Tensor,  # [n] uint8
     mask_embed: torch.Tensor,  # [Q, E]
     tables: LabelTables,
-    three_d: torch.Tensor,  # [n]
-    two_d: torch.Tensor,  # [n]
+    outputs: PointLabels,
 ) -> None:
     """Write the 2D labels."""
     n = points.shape[0]
@@ -130,8 +160,8 @@ def label_two_d(
         point_query_ptr=point_query,
         side_ptr=side,
         mask_label_ptr=label_masks(mask_embed, tables).contiguous(),
-        three_d_ptr=three_d,
+        three_d_ptr=outputs.three_d,
         n=n,
-        two_d_ptr=two_d,
+        two_d_ptr=outputs.two_d,
         BLOCK=BLOCK,
     )

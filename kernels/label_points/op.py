@@ -1,22 +1,14 @@
 """label_points: labels of the three heads for the visible points of a view."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
-from xmask3d_rt.kernels.dispatch import define_op
-from xmask3d_rt.kernels.label_points.reference import label_points_reference
+from xmask3d_rt.kernels.dispatch import Operator
+from xmask3d_rt.kernels.label_points.reference import PointLabels, label_points_reference
 from xmask3d_rt.kernels.label_points.tables import LabelTables
-
-
-class PointLabels(NamedTuple):
-    """Labels of the visible points by the three heads."""
-
-    fused: torch.Tensor  # [n] int64
-    two_d: torch.Tensor  # [n] int64
-    three_d: torch.Tensor  # [n] int64
-    score: torch.Tensor  # [n] float32 in [0, 1], of the fused label
 
 
 def label_points(
@@ -90,31 +82,7 @@ def label_points(
         points=points,
         tables=tables.text,
     )
-    return PointLabels(
-        *_label_points(
-            voxel_feats,
-            point_to_voxel,
-            point_query,
-            mask_embed,
-            mask_embed_clip,
-            base_prob,
-            points,
-            list(tables),
-        )
-    )
-
-
-def _label_points_cpu(
-    voxel_feats: torch.Tensor,
-    point_to_voxel: torch.Tensor,
-    point_query: torch.Tensor,
-    mask_embed: torch.Tensor,
-    mask_embed_clip: torch.Tensor,
-    base_prob: torch.Tensor,
-    points: torch.Tensor,
-    tables: list[torch.Tensor],
-) -> tuple[torch.Tensor, ...]:
-    return label_points_reference(
+    return _label_points(
         voxel_feats,
         point_to_voxel,
         point_query,
@@ -122,59 +90,21 @@ def _label_points_cpu(
         mask_embed_clip,
         base_prob,
         points,
-        LabelTables(*tables),
+        tables,
     )
 
 
-def _label_points_triton(
-    voxel_feats: torch.Tensor,
-    point_to_voxel: torch.Tensor,
-    point_query: torch.Tensor,
-    mask_embed: torch.Tensor,
-    mask_embed_clip: torch.Tensor,
-    base_prob: torch.Tensor,
-    points: torch.Tensor,
-    tables: list[torch.Tensor],
-) -> tuple[torch.Tensor, ...]:
-    from xmask3d_rt.kernels.label_points.launch import label_heads, label_two_d
-
-    outputs = _label_points_fake(
-        voxel_feats, point_to_voxel, point_query, mask_embed, mask_embed_clip, base_prob
-    )
-    if not point_to_voxel.shape[0]:
-        return outputs
-    constants = LabelTables(*tables)
-    if not mask_embed.shape[0]:
-        mask_embed = mask_embed_clip = mask_embed.new_zeros(1, mask_embed.shape[1])
-    fused, two_d, three_d, score = outputs
-    side = label_heads(
-        voxel_feats,
-        point_to_voxel.contiguous(),
-        point_query.contiguous(),
-        mask_embed,
-        mask_embed_clip,
-        base_prob.contiguous(),
-        constants,
-        (fused, three_d, score),
-    )
-    label_two_d(points, point_query.contiguous(), side, mask_embed, constants, three_d, two_d)
-    return outputs
+def make_outputs(point_to_voxel: torch.Tensor, **_: Any) -> PointLabels:
+    """Results of the right shapes, not yet filled."""
+    count = point_to_voxel.shape[0]
+    labels = [point_to_voxel.new_empty((count,), dtype=torch.int64) for _ in range(3)]
+    return PointLabels(*labels, point_to_voxel.new_empty((count,), dtype=torch.float32))
 
 
-def _label_points_fake(
-    voxel_feats, point_to_voxel, point_query, mask_embed, mask_embed_clip, base_prob, *_
-):
-    shape = (point_to_voxel.shape[0],)
-    label = point_to_voxel.new_empty(shape, dtype=torch.int64)
-    score = voxel_feats.new_empty(shape, dtype=torch.float32)
-    return label, torch.empty_like(label), torch.empty_like(label), score
+def _load_launcher() -> Callable[..., PointLabels]:
+    from xmask3d_rt.kernels.label_points.launch import launch_label_points
+
+    return launch_label_points
 
 
-_label_points = define_op(
-    "label_points(Tensor voxel_feats, Tensor point_to_voxel, Tensor point_query, "
-    "Tensor mask_embed, Tensor mask_embed_clip, Tensor base_prob, Tensor points, "
-    "Tensor[] tables) -> (Tensor, Tensor, Tensor, Tensor)",
-    reference=_label_points_cpu,
-    triton=_label_points_triton,
-    fake=_label_points_fake,
-)
+_label_points = Operator("label_points", label_points_reference, _load_launcher, make_outputs)

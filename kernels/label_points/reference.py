@@ -1,5 +1,7 @@
 """Point labels of the three heads in plain torch; also the CPU runtime path."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
@@ -13,6 +15,15 @@ TINY = 1e-12  # smallest norm that is divided by, as in torch.nn.functional.norm
 BLOCKED = -1e30  # added to the score of a class the gate excludes
 
 
+class PointLabels(NamedTuple):
+    """Labels of the visible points by the three heads."""
+
+    fused: torch.Tensor  # [n] int64
+    two_d: torch.Tensor  # [n] int64
+    three_d: torch.Tensor  # [n] int64
+    score: torch.Tensor  # [n] float32 in [0, 1], of the fused label
+
+
 def label_points_reference(
     voxel_feats: torch.Tensor,  # [M, F]
     point_to_voxel: torch.Tensor,  # [n]
@@ -22,8 +33,8 @@ def label_points_reference(
     base_prob: torch.Tensor,  # [n]
     points: torch.Tensor,  # [n, 3]
     tables: LabelTables,
-) -> tuple[torch.Tensor, ...]:
-    """The four outputs of `label_points`.
+) -> PointLabels:
+    """See `xmask3d_rt.kernels.label_points`.
 
     The normalisers of both softmaxes are the same for all classes a point may take, and so is
     the exponent r: the arg-max and the probability among those classes need neither.
@@ -48,7 +59,7 @@ def label_points_reference(
     two_d = label_masks(mask_embed, tables)  # [Q, 2]
     nearest = nearest_fill_reference(points, covered)
     two_d = torch.where(nearest >= 0, two_d[query[nearest], side.long()], three_d)
-    return fused, two_d, three_d, score
+    return PointLabels(fused, two_d, three_d, score)
 
 
 def point_side(base_prob: torch.Tensor, tables: LabelTables) -> torch.Tensor:

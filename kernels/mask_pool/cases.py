@@ -2,7 +2,7 @@
 
 from xmask3d_rt.kernels.aot import CompileCase
 from xmask3d_rt.kernels.mask_pool import kernel
-from xmask3d_rt.kernels.mask_pool.op import BLOCK_C, BLOCK_L, NUM_WARPS
+from xmask3d_rt.kernels.mask_pool.launch import BLOCK_C, BLOCK_L, NUM_WARPS
 
 
 def compile_cases() -> list[CompileCase]:

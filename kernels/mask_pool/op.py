@@ -1,15 +1,13 @@
 """mask_pool: mean feature of each hard mask, over pixels or over points."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
-from xmask3d_rt.kernels.dispatch import define_backward, define_op, interprets_triton
+from xmask3d_rt.kernels.dispatch import Operator
 from xmask3d_rt.kernels.mask_pool.reference import EPSILON, mask_pool_reference
-
-BLOCK_C = 64
-BLOCK_L = {4: 16, 2: 32}  # by bytes per feature; larger float32 tiles spill
-NUM_WARPS = 8
-TARGET_PROGRAMS = 264  # two for each of an H100's 132 multiprocessors
 
 
 def mask_pool(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor:
@@ -50,82 +48,27 @@ def mask_pool(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor
     return pooled[0] if features.ndim == 2 else pooled
 
 
-def _mask_pool_triton(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor:
-    import triton
-
-    from xmask3d_rt.kernels.mask_pool import kernel
-
-    if features.element_size() not in BLOCK_L:
-        raise TypeError(
-            f"mask_pool: on the GPU features must be float16, bfloat16 or float32, "
-            f"got {features.dtype}; pass features.float()"
-        )
-    batch, places, channels = features.shape
-    queries = mask_logits.shape[1]
-    pooled = _mask_pool_fake(features, mask_logits)
-    if not pooled.numel() or not places:
-        return pooled.zero_()
-    block_q = min(64, max(16, triton.next_power_of_2(queries)))
-    q_blocks, c_blocks = triton.cdiv(queries, block_q), triton.cdiv(channels, BLOCK_C)
-    tiles = q_blocks * c_blocks * batch
-    block_l = BLOCK_L[features.element_size()]
-    steps = triton.cdiv(places, block_l)
-    steps_per_split = max(1, triton.cdiv(steps * tiles, TARGET_PROGRAMS))
-    splits = triton.cdiv(steps, steps_per_split)
-    sums = features.new_empty((splits, batch, queries, channels), dtype=torch.float32)
-    counts = features.new_empty((splits, batch, queries), dtype=torch.int32)
-    kernel.partial_pool_kernel[(splits, q_blocks * c_blocks, batch)](
-        features_ptr=features,
-        mask_logits_ptr=mask_logits,
-        places=places,
-        channels=channels,
-        queries=queries,
-        stride_fb=features.stride(0),
-        stride_fl=features.stride(1),
-        stride_fc=features.stride(2),
-        stride_mb=mask_logits.stride(0),
-        stride_mq=mask_logits.stride(1),
-        stride_ml=mask_logits.stride(2),
-        steps_per_split=steps_per_split,
-        sums_ptr=sums,
-        counts_ptr=counts,
-        BLOCK_Q=block_q,
-        BLOCK_C=BLOCK_C,
-        BLOCK_L=block_l,
-        UPCAST=interprets_triton(),
-        num_warps=NUM_WARPS,
-    )
-    kernel.finish_pool_kernel[(batch * queries, triton.cdiv(channels, BLOCK_C))](
-        sums_ptr=sums,
-        counts_ptr=counts,
-        splits=splits,
-        rows=batch * queries,
-        channels=channels,
-        pooled_ptr=pooled,
-        BLOCK_C=BLOCK_C,
-    )
-    return pooled
-
-
-def _mask_pool_fake(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor:
+def make_output(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor:
+    """A result of the right shape, not yet filled."""
     return features.new_empty((*mask_logits.shape[:2], features.shape[2]))
 
 
-def _save_for_backward(ctx, inputs, output) -> None:
-    ctx.save_for_backward(inputs[1])
+def _load_launcher() -> Callable[..., torch.Tensor]:
+    from xmask3d_rt.kernels.mask_pool.launch import launch_mask_pool
+
+    return launch_mask_pool
 
 
-def _backward(ctx, grad: torch.Tensor):  # grad [B, Q, C]
+def _save(ctx: Any, output: torch.Tensor, mask_logits: torch.Tensor, **_: Any) -> None:
+    ctx.save_for_backward(mask_logits)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> dict[str, torch.Tensor | None]:  # grad [B, Q, C]
     (mask_logits,) = ctx.saved_tensors
     inside = (mask_logits > 0).to(grad.dtype)  # [B, Q, L]
     weight = inside / (inside.sum(2, keepdim=True) + EPSILON)
-    return weight.transpose(1, 2) @ grad, None
+    return {"features": weight.transpose(1, 2) @ grad}
 
 
-_mask_pool = define_op(
-    "mask_pool(Tensor features, Tensor mask_logits) -> Tensor",
-    reference=mask_pool_reference,
-    triton=_mask_pool_triton,
-    fake=_mask_pool_fake,
-)
-define_backward("mask_pool", _backward, _save_for_backward)
+_mask_pool = Operator("mask_pool", mask_pool_reference, _load_launcher, make_output)
+_mask_pool.define_backward(_backward, _save)

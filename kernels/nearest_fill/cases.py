@@ -2,7 +2,7 @@
 
 from xmask3d_rt.kernels.aot import CompileCase
 from xmask3d_rt.kernels.nearest_fill import kernel
-from xmask3d_rt.kernels.nearest_fill.op import BLOCK_KEYS, BLOCK_TARGETS
+from xmask3d_rt.kernels.nearest_fill.launch import BLOCK_KEYS, BLOCK_TARGETS
 
 
 def compile_cases() -> list[CompileCase]:

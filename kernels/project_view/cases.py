@@ -2,7 +2,7 @@
 
 from xmask3d_rt.kernels.aot import CompileCase
 from xmask3d_rt.kernels.project_view import kernel
-from xmask3d_rt.kernels.project_view.op import BLOCK
+from xmask3d_rt.kernels.project_view.launch import BLOCK
 
 
 def compile_cases() -> list[CompileCase]:
@@ -20,13 +20,12 @@ def compile_cases() -> list[CompileCase]:
                 "height": "i32",
                 "width": "i32",
                 "border": "i32",
-                "tolerance_bits": "i64",
                 "row_ptr": "*i32",
                 "col_ptr": "*i32",
                 "visible_ptr": "*u8",
                 "block_count_ptr": "*i64",
             }
-            constants = {"stride_c": 1, "HAS_DEPTH": has_depth, "BLOCK": BLOCK}
+            constants = {"stride_c": 1, "HAS_DEPTH": has_depth, "TOLERANCE": 0.25, "BLOCK": BLOCK}
             variant = f"{dtype}-{'depth' if has_depth else 'no_depth'}"
             cases.append(
                 CompileCase("project_view", variant, kernel.project_kernel, arguments, constants)

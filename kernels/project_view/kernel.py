@@ -25,17 +25,17 @@ def project_kernel(
     height,
     width,
     border,
-    tolerance_bits,
     row_ptr,
     col_ptr,
     visible_ptr,
     block_count_ptr,
     HAS_DEPTH: tl.constexpr,
+    TOLERANCE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Pixel and visibility of each point, and the number of visible points of each block.
 
-    The tolerance arrives as the bits of a float64, since float arguments are rounded to float32.
+    The tolerance is a constant of the model: a float argument would be rounded to float32.
     """
     pid = tl.program_id(0)
     offs = pid.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -60,7 +60,7 @@ def project_kernel(
         # [BLOCK]
         measured = tl.load(depth_ptr + row.to(tl.int64) * width + col, mask=visible, other=0.0)
         measured = measured.to(tl.float64)
-        tolerance = tolerance_bits.to(tl.int64).to(tl.float64, bitcast=True)
+        tolerance = tl.full([1], TOLERANCE, tl.float64)
         # no measurement (0) fails by itself, since cam_z > 0
         visible = visible & (tl.abs(measured - cam_z) <= tolerance * measured)
     tl.store(row_ptr + offs, tl.where(visible, row, 0), mask=mask)

@@ -1,34 +1,13 @@
 """project_view: pixel and visibility of every point in one posed view."""
 
-import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
-from xmask3d_rt.kernels.dispatch import block_size, define_op
-from xmask3d_rt.kernels.project_view.reference import project_view_reference
-
-BLOCK = 512
-
-
-@dataclass(frozen=True)
-class ProjectedView:
-    """Where each point falls in a view.
-
-    `indices` lists the visible points in ascending order in its first `count` entries; the
-    rest is -1, so that its shape does not depend on the data and no host sync is needed.
-    """
-
-    row: torch.Tensor  # [N] int32, 0 where not visible
-    col: torch.Tensor  # [N] int32, 0 where not visible
-    visible: torch.Tensor  # [N] bool
-    indices: torch.Tensor  # [N] int64
-    count: torch.Tensor  # [1] int64
-
-    def visible_indices(self) -> torch.Tensor:
-        """The visible points, [n] int64 ascending; waits for the device."""
-        return self.indices[: int(self.count)]
+from xmask3d_rt.kernels.dispatch import Operator
+from xmask3d_rt.kernels.project_view.reference import ProjectedView, project_view_reference
 
 
 def project_view(
@@ -89,102 +68,27 @@ def project_view(
         size = found
     if size is None:
         raise ValueError("project_view: no depth image; pass size=(H, W) of the pixel grid")
+    return _project_view(
+        points, K, world_to_camera, depth, (int(size[0]), int(size[1])), border, float(tolerance)
+    )
+
+
+def make_outputs(points: torch.Tensor, **_: Any) -> ProjectedView:
+    """Results of the right shapes, not yet filled."""
+    n = points.shape[0]
     return ProjectedView(
-        *_project_view(
-            points, K, world_to_camera, depth, int(size[0]), int(size[1]), border, tolerance
-        )
+        row=points.new_empty((n,), dtype=torch.int32),
+        col=points.new_empty((n,), dtype=torch.int32),
+        visible=points.new_empty((n,), dtype=torch.bool),
+        indices=points.new_empty((n,), dtype=torch.int64),
+        count=points.new_empty((1,), dtype=torch.int64),
     )
 
 
-def _project_view_cpu(
-    points: torch.Tensor,
-    K: torch.Tensor,
-    world_to_camera: torch.Tensor,
-    depth: torch.Tensor | None,
-    height: int,
-    width: int,
-    border: int,
-    tolerance: float,
-) -> tuple[torch.Tensor, ...]:
-    row, col, visible = project_view_reference(
-        points, K, world_to_camera, depth, (height, width), border, tolerance
-    )
-    found = visible.nonzero().flatten()
-    indices = found.new_full((points.shape[0],), -1)
-    indices[: found.numel()] = found
-    return row, col, visible, indices, torch.tensor([found.numel()])
+def _load_launcher() -> Callable[..., ProjectedView]:
+    from xmask3d_rt.kernels.project_view.launch import launch_project_view
+
+    return launch_project_view
 
 
-def _project_view_triton(
-    points: torch.Tensor,
-    K: torch.Tensor,
-    world_to_camera: torch.Tensor,
-    depth: torch.Tensor | None,
-    height: int,
-    width: int,
-    border: int,
-    tolerance: float,
-) -> tuple[torch.Tensor, ...]:
-    import triton
-
-    from xmask3d_rt.kernels.project_view import kernel
-
-    n = points.shape[0]
-    row, col, visible, indices, count = _project_view_fake(
-        points, K, world_to_camera, depth, height, width, border, tolerance
-    )
-    if not n:
-        return row, col, visible, indices, count.zero_()
-    block = block_size(BLOCK)
-    blocks = triton.cdiv(n, block)
-    block_count = torch.empty(blocks, dtype=torch.int64, device=points.device)
-    kernel.project_kernel[(blocks,)](
-        points_ptr=points,
-        K_ptr=K.double().contiguous(),
-        world_to_camera_ptr=world_to_camera.double().contiguous(),
-        depth_ptr=points if depth is None else depth.contiguous(),
-        n=n,
-        stride_n=points.stride(0),
-        stride_c=points.stride(1),
-        height=height,
-        width=width,
-        border=border,
-        tolerance_bits=struct.unpack("<q", struct.pack("<d", tolerance))[0],
-        row_ptr=row,
-        col_ptr=col,
-        visible_ptr=visible.view(torch.uint8),
-        block_count_ptr=block_count,
-        HAS_DEPTH=depth is not None,
-        BLOCK=block,
-        enable_fp_fusion=False,  # a fused multiply-add would round unlike the reference
-    )
-    block_end = block_count.cumsum(0)
-    kernel.compact_kernel[(blocks,)](
-        visible_ptr=visible.view(torch.uint8),
-        block_end_ptr=block_end,
-        n=n,
-        blocks=blocks,
-        indices_ptr=indices,
-        BLOCK=block,
-    )
-    return row, col, visible, indices, block_end[-1:]
-
-
-def _project_view_fake(points, K, world_to_camera, depth, height, width, border, tolerance):
-    n = points.shape[0]
-    return (
-        points.new_empty((n,), dtype=torch.int32),
-        points.new_empty((n,), dtype=torch.int32),
-        points.new_empty((n,), dtype=torch.bool),
-        points.new_empty((n,), dtype=torch.int64),
-        points.new_empty((1,), dtype=torch.int64),
-    )
-
-
-_project_view = define_op(
-    "project_view(Tensor points, Tensor K, Tensor world_to_camera, Tensor? depth, int height, "
-    "int width, int border, float tolerance) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    reference=_project_view_cpu,
-    triton=_project_view_triton,
-    fake=_project_view_fake,
-)
+_project_view = Operator("project_view", project_view_reference, _load_launcher, make_outputs)

@@ -1,6 +1,27 @@
 """Projection of points into one view in plain torch; also the CPU runtime path."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
+
+
+class ProjectedView(NamedTuple):
+    """Where each point falls in a view.
+
+    `indices` lists the visible points in ascending order in its first `count` entries; the
+    rest is -1, so that its shape does not depend on the data and no host sync is needed.
+    """
+
+    row: torch.Tensor  # [N] int32, 0 where not visible
+    col: torch.Tensor  # [N] int32, 0 where not visible
+    visible: torch.Tensor  # [N] bool
+    indices: torch.Tensor  # [N] int64
+    count: torch.Tensor  # type: ignore[assignment]  # [1] int64; hides tuple.count
+
+    def visible_indices(self) -> torch.Tensor:
+        """The visible points, [n] int64 ascending; waits for the device."""
+        return self.indices[: int(self.count)]
 
 
 def project_view_reference(
@@ -8,17 +29,14 @@ def project_view_reference(
     K: torch.Tensor,  # [3, 3]
     world_to_camera: torch.Tensor,  # [4, 4]
     depth: torch.Tensor | None,  # [H, W]
-    size: tuple[int, int],
+    size: Sequence[int],
     border: int,
     tolerance: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Row, column and visibility of every point; zeros where the point is not visible.
+) -> ProjectedView:
+    """See `xmask3d_rt.kernels.project_view`.
 
     Float64 throughout: a pixel is round-half-even of a projection, and a float32 product is
     off by up to half a pixel's rounding margin for scenes far from the origin.
-
-    Returns:
-        row [N] int32, col [N] int32, visible [N] bool.
     """
     height, width = size
     x, y, z = points.double().unbind(1)
@@ -39,4 +57,7 @@ def project_view_reference(
         visible &= (measured - cam_z).abs() <= tolerance * measured
         row = row * visible
         col = col * visible
-    return row, col, visible
+    found = visible.nonzero().flatten()
+    indices = found.new_full((points.shape[0],), -1)
+    indices[: found.numel()] = found
+    return ProjectedView(row, col, visible, indices, found.new_tensor([found.numel()]))

@@ -1,10 +1,14 @@
 """Launches of the kernels of render_view; nothing waits for the device."""
 
+from collections.abc import Sequence
+
 import torch
 import triton
 from torch import Tensor
 
 from xmask3d_rt.kernels.render_view import kernel, reference
+from xmask3d_rt.kernels.render_view.op import make_outputs
+from xmask3d_rt.kernels.render_view.reference import RenderedView
 
 BLOCK_N = 128  # points; measured rows: benchmarks/results
 BLOCK_P = 256  # pixels
@@ -21,12 +25,12 @@ def launch_render_view(
     rgb: Tensor,
     K: Tensor,
     world_to_camera: Tensor,
+    size: Sequence[int],
     spacing: Tensor,
-    height: int,
-    width: int,
     smooth: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, depth and point index by Triton kernels; see `render_view_reference`."""
+) -> RenderedView:
+    """See `render_view_reference`."""
+    height, width = size
     points, rgb = points.contiguous(), rgb.contiguous()
     camera = torch.cat([world_to_camera.double().flatten(), K.double().flatten()])  # [25]
     pixels = height * width
@@ -44,22 +48,20 @@ def launch_render_view(
             FILL_NEIGHBOURS=reference.FILL_NEIGHBOURS,
         )
         keys = filled
-    image = rgb.new_empty((height, width, 3))
-    depth = points.new_empty((height, width), dtype=torch.float32)
-    index = keys.new_empty((height, width))
+    view = make_outputs(points, rgb, size)
     kernel.resolve_keys_kernel[by_pixel](
         keys_ptr=keys,
         rgb_ptr=rgb,
         point_depth_ptr=point_depth,
         n_pixels=pixels,
-        image_ptr=image,
-        depth_ptr=depth,
-        index_ptr=index,
+        image_ptr=view.image,
+        depth_ptr=view.depth,
+        index_ptr=view.point_index,
         BLOCK_P=BLOCK_P,
     )
     if smooth:
-        image = _smooth(image, depth, camera, spacing)
-    return image, depth, index
+        return view._replace(image=_smooth(view.image, view.depth, camera, spacing))
+    return view
 
 
 def _draw(

@@ -1,25 +1,18 @@
 """render_view: a point cloud drawn into a pinhole camera."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
-from xmask3d_rt.kernels.dispatch import define_op
-from xmask3d_rt.kernels.render_view.reference import render_view_reference
+from xmask3d_rt.kernels.dispatch import Operator
+from xmask3d_rt.kernels.render_view.reference import RenderedView, render_view_reference
 from xmask3d_rt.kernels.render_view.spacing import estimate_spacing
 
 MAX_POINTS = 2**31 - 1
 MAX_SPACING = 1000.0  # metres
-
-
-class RenderedView(NamedTuple):
-    """What a camera sees of a point cloud."""
-
-    image: Tensor  # [H, W, 3] uint8, 0 where nothing was drawn
-    depth: Tensor  # [H, W] float32 metres along the camera's z axis, 0 = none
-    point_index: Tensor  # [H, W] int64, -1 = none
 
 
 def render_view(
@@ -77,7 +70,7 @@ def render_view(
         raise ValueError(f"render_view: size must be (H, W), both at least 1, got {size}")
     step = _spacing_tensor(points, spacing)
     height, width = (int(extent) for extent in size)
-    return RenderedView(*_render_view(points, rgb, K, world_to_camera, step, height, width, smooth))
+    return _render_view(points, rgb, K, world_to_camera, (height, width), step, smooth)
 
 
 def _spacing_tensor(points: Tensor, spacing: float | Tensor | None) -> Tensor:
@@ -95,42 +88,19 @@ def _spacing_tensor(points: Tensor, spacing: float | Tensor | None) -> Tensor:
     return torch.full((1,), spacing, dtype=torch.float64, device=points.device)
 
 
-def _render_view_triton(
-    points: Tensor,
-    rgb: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    spacing: Tensor,
-    height: int,
-    width: int,
-    smooth: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    from xmask3d_rt.kernels.render_view.launch import launch_render_view
-
-    return launch_render_view(points, rgb, K, world_to_camera, spacing, height, width, smooth)
-
-
-def _render_view_fake(
-    points: Tensor,
-    rgb: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    spacing: Tensor,
-    height: int,
-    width: int,
-    smooth: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        rgb.new_empty((height, width, 3)),
-        points.new_empty((height, width), dtype=torch.float32),
-        points.new_empty((height, width), dtype=torch.int64),
+def make_outputs(points: Tensor, rgb: Tensor, size: Sequence[int], **_: Any) -> RenderedView:
+    """Results of the right shapes, not yet filled."""
+    return RenderedView(
+        image=rgb.new_empty((*size, 3)),
+        depth=points.new_empty(tuple(size), dtype=torch.float32),
+        point_index=points.new_empty(tuple(size), dtype=torch.int64),
     )
 
 
-_render_view = define_op(
-    "render_view(Tensor points, Tensor rgb, Tensor K, Tensor world_to_camera, Tensor spacing, "
-    "int height, int width, bool smooth) -> (Tensor, Tensor, Tensor)",
-    reference=render_view_reference,
-    triton=_render_view_triton,
-    fake=_render_view_fake,
-)
+def _load_launcher() -> Callable[..., RenderedView]:
+    from xmask3d_rt.kernels.render_view.launch import launch_render_view
+
+    return launch_render_view
+
+
+_render_view = Operator("render_view", render_view_reference, _load_launcher, make_outputs)

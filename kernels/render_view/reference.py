@@ -4,7 +4,8 @@ Every quantity that decides which point wins a pixel is an integer, so that the 
 depend on the device: pixel positions in 1/16 px, depth in 2^-16 m.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,16 +31,23 @@ OFF_SCREEN = 1 << 24  # squared distance, in squared subpixels, beyond every rad
 CHUNK = 1 << 18  # candidate pixels at a time, bounds memory
 
 
+class RenderedView(NamedTuple):
+    """What a camera sees of a point cloud."""
+
+    image: Tensor  # [H, W, 3] uint8, 0 where nothing was drawn
+    depth: Tensor  # [H, W] float32 metres along the camera's z axis, 0 = none
+    point_index: Tensor  # [H, W] int64, -1 = none
+
+
 def render_view_reference(
     points: Tensor,  # [N, 3]
     rgb: Tensor,  # [N, 3] uint8
     K: Tensor,  # [3, 3]
     world_to_camera: Tensor,  # [4, 4]
+    size: Sequence[int],
     spacing: Tensor,  # [1] float64
-    height: int,
-    width: int,
     smooth: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> RenderedView:
     """Image, depth and point index of a cloud drawn as discs that face the camera.
 
     A point at camera depth z covers the pixels within r = f * SPLAT * spacing / z of its
@@ -50,13 +58,10 @@ def render_view_reference(
     FILL_PASSES times. With `smooth`, colours are averaged over the radius of a splat, across
     pixels whose depth differs by at most SMOOTH_DEPTH * spacing.
 
-    Returns:
-        image [H, W, 3] uint8 (0 = none), depth [H, W] float32 metres (0 = none), point_index
-        [H, W] int64 (-1 = none).
-
     Source: cones as Voronoi diagrams, Hoff et al. 1999 (Fast computation of generalized
     Voronoi diagrams using graphics hardware).
     """
+    height, width = size
     index, z, center, radius = _project(points, K, world_to_camera, spacing, height, width)
     keys = points.new_full((height * width,), EMPTY, dtype=torch.int64)
     cone = _to_units(spacing * CONE, DEPTH_UNITS)
@@ -79,7 +84,7 @@ def render_view_reference(
     depth[covered] = point_depth[winner]
     if smooth:
         image = _smooth(image, depth, torch.maximum(K[0, 0], K[1, 1]).double(), spacing)
-    return image, depth, point_index
+    return RenderedView(image, depth, point_index)
 
 
 def _to_units(value: Tensor, units: int) -> Tensor:

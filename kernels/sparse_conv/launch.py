@@ -6,6 +6,8 @@ from torch import Tensor
 
 from xmask3d_rt.kernels.dispatch import interprets_triton
 from xmask3d_rt.kernels.sparse_conv import kernel
+from xmask3d_rt.kernels.sparse_conv.op import make_output
+from xmask3d_rt.kernels.sparse_conv.reference import MapTensors
 from xmask3d_rt.kernels.sparse_conv.tiles import (
     choose_thin_tile,
     choose_tile,
@@ -20,16 +22,15 @@ def launch_sparse_conv(
     feats: Tensor,
     skip: Tensor | None,
     weight: Tensor,
-    maps: list[Tensor],
-    swapped_maps: list[Tensor],
+    maps: MapTensors | None,
+    swapped_maps: MapTensors | None,
     bias: Tensor | None,
     residual: Tensor | None,
     relu: bool,
 ) -> Tensor:
-    """Forward convolution; arguments as `sparse_conv_reference`."""
-    m_out = maps[0].shape[0] if maps else feats.shape[0]
-    n = weight.shape[2]
-    out = torch.empty((m_out, n), dtype=feats.dtype, device=feats.device)
+    """See `sparse_conv_reference`."""
+    out = make_output(feats, weight, maps)
+    m_out, n = out.shape
     if m_out == 0 or n == 0:
         return out
     feats = feats.contiguous()
@@ -49,12 +50,12 @@ def launch_sparse_conv(
         "RELU": relu,
         **_arithmetic(feats),
     }
-    if maps and maps[6].numel() == 0:  # few input channels: see map_tensors
+    if maps is not None and maps.columns is None:  # few input channels: see map_tensors
         tile = choose_thin_tile(feats.dtype)
         grid = (triton.cdiv(m_out, tile.block_m) * triton.cdiv(n, tile.block_n),)
         kernel.sparse_conv_thin_kernel[grid](
             feats_ptr=feats,
-            neighbors_ptr=maps[0].contiguous(),
+            neighbors_ptr=maps.neighbors.contiguous(),
             CHANNELS=feats.shape[1],
             BLOCK_M=tile.block_m,
             BLOCK_N=tile.block_n,
@@ -71,13 +72,13 @@ def launch_sparse_conv(
     kernel.sparse_conv_kernel[grid](
         feats_ptr=feats,
         skip_ptr=feats if skip is None else skip,
-        columns_ptr=maps[6] if maps else out,
-        row_order_ptr=maps[4] if maps else out,
-        row_masks_ptr=maps[5] if maps else out,
+        columns_ptr=out if maps is None else maps.columns,
+        row_order_ptr=out if maps is None else maps.row_order,
+        row_masks_ptr=out if maps is None else maps.row_masks,
         feats_channels=channels[0],
         skip_channels=channels[1],
-        HAS_MAP=bool(maps),
-        SORTED=bool(maps) and maps[4].numel() > 0,
+        HAS_MAP=maps is not None,
+        SORTED=maps is not None and maps.row_order is not None and len(maps.row_order) > 0,
         HAS_SKIP=skip is not None,
         EVEN_C=all(c % tile.block_c == 0 for c in channels),
         BLOCK_M=tile.block_m,
@@ -90,12 +91,14 @@ def launch_sparse_conv(
     return out
 
 
-def launch_wgrad(feats: Tensor, grad: Tensor, maps: list[Tensor], offset_count: int) -> Tensor:
-    """Gradient of the weight [K, C_in, C_out]; partial sums are added in a fixed order."""
+def launch_wgrad(feats: Tensor, grad: Tensor, maps: MapTensors | None, offset_count: int) -> Tensor:
+    """See `sparse_conv_wgrad_reference`; partial sums are added in a fixed order."""
     c, n = feats.shape[1], grad.shape[1]
-    if not maps:
+    if maps is None:
         return (feats.t() @ grad)[None]
-    in_maps, out_maps, offsets = maps[1:4]
+    if maps.pairs is None:
+        raise ValueError("sparse_conv_wgrad: maps has no pairs; pass in_maps, out_maps and offsets")
+    in_maps, out_maps, offsets = maps.pairs
     entries = in_maps.shape[0] // offset_count
     splits = min(_MAX_SPLITS, max(1, entries // _ENTRIES_PER_SPLIT))
     shape = (splits, offset_count, c, n)

@@ -1,14 +1,16 @@
 """sparse_conv: convolution over the entries of a kernel map, with a fused epilogue."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from xmask3d_rt.kernels.dispatch import define_backward, define_op, runs_triton
+from xmask3d_rt.kernels.dispatch import Operator, runs_triton
 from xmask3d_rt.kernels.kernel_map import KernelMap
 from xmask3d_rt.kernels.sparse_conv.reference import (
+    MapTensors,
     sparse_conv_reference,
     sparse_conv_wgrad_reference,
 )
@@ -65,7 +67,7 @@ def sparse_conv(
 
 def map_tensors(
     kernel_map: KernelMap | None, thin: bool, training: bool
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> tuple[MapTensors | None, MapTensors | None]:
     """A kernel map as the operator takes it: what this device and use need, and nothing else.
 
     Args:
@@ -74,27 +76,21 @@ def map_tensors(
         training: whether gradients will be asked for.
 
     Returns:
-        Two lists, the map and its swapped map (empty unless training), each empty for
-        kernel_map None, else [neighbors, in_maps, out_maps, offsets, row_order, row_masks,
-        columns], where an empty tensor stands for what is not needed.
+        The map and its swapped map (None unless training), each None for kernel_map None.
     """
     if kernel_map is None:
-        return [], []
-    none = kernel_map.neighbors.new_empty(0)
-    on_triton = runs_triton(none)
+        return None, None
+    on_triton = runs_triton(kernel_map.neighbors)
 
-    def needs_pairs(side: KernelMap) -> bool:
-        return training if on_triton else side.transposed
+    def take(side: KernelMap, planned: bool) -> MapTensors:
+        found = MapTensors(side.neighbors)
+        if training if on_triton else side.transposed:
+            in_maps, out_maps, offsets = side.pairs
+            found = found._replace(in_maps=in_maps, out_maps=out_maps, offsets=offsets)
+        return found._replace(**side.plan._asdict()) if planned else found
 
-    pairs = kernel_map.pairs if needs_pairs(kernel_map) else (none, none, none)
-    plan = kernel_map.plan if on_triton and not thin else (none, none, none)
-    maps = [kernel_map.neighbors, *pairs, *plan]
-    if not training:
-        return maps, []
-    swapped = kernel_map.swapped
-    in_maps, out_maps, offsets = kernel_map.pairs if needs_pairs(swapped) else (none, none, none)
-    plan = swapped.plan if on_triton else (none, none, none)
-    return maps, [swapped.neighbors, out_maps, in_maps, offsets, *plan]
+    maps = take(kernel_map, on_triton and not thin)
+    return maps, take(kernel_map.swapped, on_triton) if training else None
 
 
 def _check_arguments(
@@ -138,55 +134,53 @@ def _check_arguments(
             )
 
 
-def _sparse_conv_triton(
-    feats: Tensor,
-    skip: Tensor | None,
-    weight: Tensor,
-    maps: list[Tensor],
-    swapped_maps: list[Tensor],
-    bias: Tensor | None,
-    residual: Tensor | None,
-    relu: bool,
-) -> Tensor:
-    from xmask3d_rt.kernels.sparse_conv.launch import launch_sparse_conv
-
-    return launch_sparse_conv(feats, skip, weight, maps, swapped_maps, bias, residual, relu)
-
-
-def _sparse_conv_fake(
-    feats: Tensor,
-    skip: Tensor | None,
-    weight: Tensor,
-    maps: list[Tensor],
-    swapped_maps: list[Tensor],
-    bias: Tensor | None,
-    residual: Tensor | None,
-    relu: bool,
-) -> Tensor:
-    rows = maps[0].shape[0] if maps else feats.shape[0]
+def make_output(feats: Tensor, weight: Tensor, maps: MapTensors | None, **_: Any) -> Tensor:
+    """A result of the right shape, not yet filled."""
+    rows = feats.shape[0] if maps is None else maps.neighbors.shape[0]
     return feats.new_empty((rows, weight.shape[2]))
 
 
-def _wgrad_triton(feats: Tensor, grad: Tensor, maps: list[Tensor], offset_count: int) -> Tensor:
-    from xmask3d_rt.kernels.sparse_conv.launch import launch_wgrad
-
-    return launch_wgrad(feats, grad, maps, offset_count)
-
-
-def _wgrad_fake(feats: Tensor, grad: Tensor, maps: list[Tensor], offset_count: int) -> Tensor:
+def _make_wgrad(feats: Tensor, grad: Tensor, offset_count: int, **_: Any) -> Tensor:
     return feats.new_empty((offset_count, feats.shape[1], grad.shape[1]))
 
 
-def _save_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    feats, skip, weight, maps, swapped_maps, bias, residual, relu = inputs
-    ctx.save_for_backward(feats, skip, weight, output if relu else None, *maps, *swapped_maps)
-    ctx.map_count = len(maps)
-    ctx.has_bias, ctx.has_residual = bias is not None, residual is not None
+def _load_sparse_conv() -> Callable[..., Tensor]:
+    from xmask3d_rt.kernels.sparse_conv.launch import launch_sparse_conv
+
+    return launch_sparse_conv
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+def _load_wgrad() -> Callable[..., Tensor]:
+    from xmask3d_rt.kernels.sparse_conv.launch import launch_wgrad
+
+    return launch_wgrad
+
+
+def _save(
+    ctx: Any,
+    output: Tensor,
+    feats: Tensor,
+    skip: Tensor | None,
+    weight: Tensor,
+    maps: MapTensors | None,
+    swapped_maps: MapTensors | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    relu: bool,
+) -> None:
+    ctx.save_for_backward(
+        feats, skip, weight, output if relu else None, *(maps or ()), *(swapped_maps or ())
+    )
+    ctx.has_maps, ctx.has_bias, ctx.has_residual = (
+        value is not None for value in (maps, bias, residual)
+    )
+
+
+def _backward(ctx: Any, grad: Tensor) -> dict[str, Tensor | None]:
     feats, skip, weight, output, *tensors = ctx.saved_tensors
-    maps, swapped_maps = tensors[: ctx.map_count], tensors[ctx.map_count :]
+    width = len(MapTensors._fields)
+    maps = MapTensors(*tensors[:width]) if ctx.has_maps else None
+    swapped_maps = MapTensors(*tensors[width:]) if ctx.has_maps else None
     if output is not None:
         grad = grad * (output > 0)
     grad = grad.contiguous()
@@ -195,41 +189,26 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     transposed = weight.transpose(1, 2)  # [K, C_out, C_in]
 
     def grad_of_source(part: Tensor) -> Tensor:
-        return _sparse_conv(grad, None, part.contiguous(), swapped_maps, [], None, None, False)
+        return _sparse_conv(grad, None, part.contiguous(), swapped_maps, None, None, None, False)
 
-    grad_feats = grad_of_source(transposed[:, :, :split]) if needs_feats else None
-    grad_skip = grad_of_source(transposed[:, :, split:]) if needs_skip else None
-    grad_weight = None
+    found: dict[str, Tensor | None] = {}
+    if needs_feats:
+        found["feats"] = grad_of_source(transposed[:, :, :split])
+    if needs_skip:
+        found["skip"] = grad_of_source(transposed[:, :, split:])
     if needs_weight:
         sources = [feats] if skip is None else [feats, skip]
         parts = [_sparse_conv_wgrad(s, grad, maps, weight.shape[0]) for s in sources]
-        grad_weight = parts[0] if skip is None else torch.cat(parts, dim=1)
-    grad_bias = grad.sum(dim=0) if ctx.has_bias else None
-    grad_residual = grad if ctx.has_residual else None
-    no_maps, no_swapped_maps = [None] * len(maps), [None] * len(swapped_maps)
-    return (
-        grad_feats,
-        grad_skip,
-        grad_weight,
-        no_maps,
-        no_swapped_maps,
-        grad_bias,
-        grad_residual,
-        None,
-    )
+        found["weight"] = parts[0] if skip is None else torch.cat(parts, dim=1)
+    if ctx.has_bias:
+        found["bias"] = grad.sum(dim=0)
+    if ctx.has_residual:
+        found["residual"] = grad
+    return found
 
 
-_sparse_conv = define_op(
-    "sparse_conv(Tensor feats, Tensor? skip, Tensor weight, Tensor[] maps, "
-    "Tensor[] swapped_maps, Tensor? bias, Tensor? residual, bool relu) -> Tensor",
-    reference=sparse_conv_reference,
-    triton=_sparse_conv_triton,
-    fake=_sparse_conv_fake,
+_sparse_conv = Operator("sparse_conv", sparse_conv_reference, _load_sparse_conv, make_output)
+_sparse_conv_wgrad = Operator(
+    "sparse_conv_wgrad", sparse_conv_wgrad_reference, _load_wgrad, _make_wgrad
 )
-_sparse_conv_wgrad = define_op(
-    "sparse_conv_wgrad(Tensor feats, Tensor grad, Tensor[] maps, int offset_count) -> Tensor",
-    reference=sparse_conv_wgrad_reference,
-    triton=_wgrad_triton,
-    fake=_wgrad_fake,
-)
-define_backward("sparse_conv", _backward, _save_context)
+_sparse_conv.define_backward(_backward, _save)

@@ -10,6 +10,7 @@ map has one entry in eight or fewer: it comes with its pairs, and offsets are ta
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,31 +18,55 @@ from torch import Tensor
 _CHUNK_ELEMENTS = 1 << 22  # of a gathered block, 16 MB in float32; smaller ones wait more often
 
 
+class MapTensors(NamedTuple):
+    """A kernel map as the operator takes it; None stands for what a device and use do not need.
+
+    The pairs are those of `KernelMap.pairs`, the last three of `KernelMap.plan`.
+    """
+
+    neighbors: Tensor  # [M_out, K] int32
+    in_maps: Tensor | None = None  # [L] int32
+    out_maps: Tensor | None = None  # [L] int32
+    offsets: Tensor | None = None  # [K + 1] int64
+    row_order: Tensor | None = None  # [M_out] int32, or [0]
+    row_masks: Tensor | None = None  # [M_out] int64, or [0]
+    columns: Tensor | None = None  # [K, M_out] int32
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """in_maps, out_maps, offsets, where they are there."""
+        if self.in_maps is None or self.out_maps is None or self.offsets is None:
+            return None
+        return self.in_maps, self.out_maps, self.offsets
+
+
 def sparse_conv_reference(
     feats: Tensor,  # [M_in, C1]
     skip: Tensor | None,  # [M_in, C2]
     weight: Tensor,  # [K, C1 + C2, C_out]
-    maps: list[Tensor],
-    swapped_maps: list[Tensor],
+    maps: MapTensors | None,
+    swapped_maps: MapTensors | None,
     bias: Tensor | None,  # [C_out]
     residual: Tensor | None,  # [M_out, C_out]
     relu: bool,
 ) -> Tensor:
-    """See `xmask3d_rt.kernels.sparse_conv`; `maps` as made by `map_tensors` there.
+    """See `xmask3d_rt.kernels.sparse_conv`; a 1x1 convolution where `maps` is None.
 
+    `swapped_maps` are for the gradient alone, and None where none will be asked for.
     Half-precision inputs are multiplied and added up in float32 and rounded once.
     """
     dtype = feats.dtype
     feats, weight = _widen(feats), _widen(weight)
     skip = None if skip is None else _widen(skip)
     source = feats if skip is None else torch.cat([feats, skip], dim=1)
-    if maps and maps[1].numel():
-        out = _convolve_pairs(source, weight, maps)
+    rows_out = source.shape[0] if maps is None else maps.neighbors.shape[0]
+    if maps is not None and maps.pairs is not None:
+        out = _convolve_pairs(source, weight, maps.pairs, rows_out)
         return _finish(out, bias, residual, relu).to(dtype)
     # [K * C_in, C_out], in memory transposed: as `multiply` takes it without a copy
     flat = weight.reshape(-1, weight.shape[2]).t().contiguous().t()
-    blocks = _gather_blocks(source, maps[0]) if maps else iter([(0, source)])
-    out = source.new_empty((maps[0].shape[0] if maps else source.shape[0], weight.shape[2]))
+    blocks = iter([(0, source)]) if maps is None else _gather_blocks(source, maps.neighbors)
+    out = source.new_empty((rows_out, weight.shape[2]))
     for start, block in blocks:
         rows = slice(start, start + block.shape[0])
         added = None if residual is None else residual[rows]
@@ -78,28 +103,30 @@ def _finish(out: Tensor, bias: Tensor | None, residual: Tensor | None, relu: boo
 def sparse_conv_wgrad_reference(
     feats: Tensor,  # [M_in, C_in]
     grad: Tensor,  # [M_out, C_out]
-    maps: list[Tensor],
+    maps: MapTensors | None,
     offset_count: int,
 ) -> Tensor:
     """Gradient of the weight: dW[k] = Σ_o in[neighbors[o, k]]ᵀ @ grad[o], [K, C_in, C_out]."""
     dtype = feats.dtype
     feats, grad = _widen(feats), _widen(grad)
     out = feats.new_zeros((offset_count, feats.shape[1], grad.shape[1]))
-    if not maps:
+    if maps is None:
         out[0] = feats.t() @ grad
-    elif maps[1].numel() == 0:
+    elif maps.pairs is None:
         flat = out.view(-1, grad.shape[1])
-        for start, block in _gather_blocks(feats, maps[0]):
+        for start, block in _gather_blocks(feats, maps.neighbors):
             flat += block.t() @ grad[start : start + block.shape[0]]
     else:
-        for k, in_rows, out_rows in _offset_pairs(maps):
+        for k, in_rows, out_rows in _offset_pairs(maps.pairs):
             out[k] = feats.index_select(0, in_rows).t() @ grad.index_select(0, out_rows)
     return out.to(dtype)
 
 
-def _convolve_pairs(source: Tensor, weight: Tensor, maps: list[Tensor]) -> Tensor:
-    out = source.new_zeros((maps[0].shape[0], weight.shape[2]))
-    for k, in_rows, out_rows in _offset_pairs(maps):
+def _convolve_pairs(
+    source: Tensor, weight: Tensor, pairs: tuple[Tensor, Tensor, Tensor], rows_out: int
+) -> Tensor:
+    out = source.new_zeros((rows_out, weight.shape[2]))
+    for k, in_rows, out_rows in _offset_pairs(pairs):
         out.index_add_(0, out_rows, multiply(source.index_select(0, in_rows), weight[k]))
     return out
 
@@ -121,12 +148,15 @@ def _gather_blocks(source: Tensor, neighbors: Tensor) -> Iterator[tuple[int, Ten
         yield start, block.view(-1, width)
 
 
-def _offset_pairs(maps: list[Tensor]) -> Iterator[tuple[int, Tensor, Tensor]]:
+def _offset_pairs(
+    pairs: tuple[Tensor, Tensor, Tensor],
+) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Offset k, input rows and output rows of every offset that has entries."""
     # index_add_ takes three times as long with int32 indices (0.38 against 0.12 ms for 8,157
     # rows of 96 channels), index_select the same.
-    in_maps, out_maps = maps[1], maps[2].to(torch.int64)
-    for k, (start, end) in enumerate(pairwise(maps[3].tolist())):
+    in_maps, out_maps, offsets = pairs
+    out_maps = out_maps.to(torch.int64)
+    for k, (start, end) in enumerate(pairwise(offsets.tolist())):
         if end > start:
             yield k, in_maps[start:end], out_maps[start:end]
 

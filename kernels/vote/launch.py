@@ -1,25 +1,24 @@
 """Launchers of the voting kernels."""
 
-import torch
 import triton
 from torch import Tensor
 
 from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.vote import kernel
+from xmask3d_rt.kernels.vote.op import make_outputs
+from xmask3d_rt.kernels.vote.types import SceneVotes, VotedLabels
 
 BLOCK = 512
 
 
 def launch_vote(
-    counts: Tensor,
-    score_sums: Tensor,
-    coverage: Tensor,
+    votes: SceneVotes,
     indices: Tensor,
     labels: Tensor,
     scores: Tensor,
 ) -> None:
     """See `vote_reference`."""
-    n, (heads, points, classes) = indices.shape[0], counts.shape
+    n, (heads, points, classes) = indices.shape[0], votes.shape
     if n:
         block = block_size(BLOCK)
         kernel.vote_kernel[(triton.cdiv(n, block), heads)](
@@ -29,36 +28,33 @@ def launch_vote(
             n=n,
             points=points,
             classes=classes,
-            counts_ptr=counts,
-            score_sums_ptr=score_sums,
-            coverage_ptr=coverage,
+            counts_ptr=votes.counts,
+            score_sums_ptr=votes.score_sums,
+            coverage_ptr=votes.coverage,
             BLOCK=block,
         )
 
 
-def launch_finish_votes(
-    counts: Tensor, score_sums: Tensor, coverage: Tensor, nearest: Tensor
-) -> tuple[Tensor, Tensor]:
+def launch_finish_votes(votes: SceneVotes, nearest: Tensor) -> VotedLabels:
     """See `finish_votes_reference`."""
-    heads, n, classes = counts.shape
-    label = torch.empty(heads, n, dtype=torch.int64, device=counts.device)
-    score = torch.empty(n, dtype=torch.float32, device=counts.device)
+    heads, n, classes = votes.shape
+    voted = make_outputs(votes)
     if n:
         block_n, block_c = finish_blocks(classes)
         block_n = block_size(block_n)
         kernel.finish_votes_kernel[(triton.cdiv(n, block_n), heads)](
-            counts_ptr=counts,
-            score_sums_ptr=score_sums,
-            coverage_ptr=coverage,
+            counts_ptr=votes.counts,
+            score_sums_ptr=votes.score_sums,
+            coverage_ptr=votes.coverage,
             nearest_ptr=nearest.contiguous(),
             n=n,
             classes=classes,
-            label_ptr=label,
-            score_ptr=score,
+            label_ptr=voted.label,
+            score_ptr=voted.score,
             BLOCK_N=block_n,
             BLOCK_C=block_c,
         )
-    return label, score
+    return voted
 
 
 def finish_blocks(classes: int) -> tuple[int, int]:

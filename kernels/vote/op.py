@@ -1,9 +1,13 @@
 """vote: one vote per view, head and point, and the label that wins."""
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
-from xmask3d_rt.kernels.dispatch import define_op
+from xmask3d_rt.kernels.dispatch import Operator
 from xmask3d_rt.kernels.vote.pairs import finish_vote_pairs, vote_pairs
 from xmask3d_rt.kernels.vote.reference import finish_votes_reference, vote_reference
 from xmask3d_rt.kernels.vote.types import PairVotes, SceneVotes, VotedLabels
@@ -37,7 +41,7 @@ def vote(
     if isinstance(votes, PairVotes):
         vote_pairs(votes, indices, labels, scores)
     else:
-        _vote(*votes, indices, labels, scores)
+        _vote(votes, indices, labels, scores)
 
 
 def finish_votes(votes: SceneVotes | PairVotes, nearest: Tensor) -> VotedLabels:
@@ -62,50 +66,31 @@ def finish_votes(votes: SceneVotes | PairVotes, nearest: Tensor) -> VotedLabels:
     check_device("finish_votes", votes=votes.coverage, nearest=nearest)
     if isinstance(votes, PairVotes):
         return finish_vote_pairs(votes, nearest)
-    return VotedLabels(*_finish_votes(*votes, nearest))
+    return _finish_votes(votes, nearest)
 
 
-def _vote_triton(
-    counts: Tensor,
-    score_sums: Tensor,
-    coverage: Tensor,
-    indices: Tensor,
-    labels: Tensor,
-    scores: Tensor,
-) -> None:
-    from xmask3d_rt.kernels.vote.launch import launch_vote
-
-    launch_vote(counts, score_sums, coverage, indices, labels, scores)
-
-
-def _vote_fake(counts, score_sums, coverage, indices, labels, scores) -> None:
+def _return_nothing(**_: Any) -> None:
     return None
 
 
-def _finish_votes_triton(
-    counts: Tensor, score_sums: Tensor, coverage: Tensor, nearest: Tensor
-) -> tuple[Tensor, Tensor]:
+def make_outputs(votes: SceneVotes, **_: Any) -> VotedLabels:
+    """Results of the right shapes, not yet filled."""
+    heads, points, _classes = votes.shape
+    label = votes.counts.new_empty((heads, points), dtype=torch.int64)
+    return VotedLabels(label, votes.score_sums.new_empty((points,)))
+
+
+def _load_vote() -> Callable[..., None]:
+    from xmask3d_rt.kernels.vote.launch import launch_vote
+
+    return launch_vote
+
+
+def _load_finish_votes() -> Callable[..., VotedLabels]:
     from xmask3d_rt.kernels.vote.launch import launch_finish_votes
 
-    return launch_finish_votes(counts, score_sums, coverage, nearest)
+    return launch_finish_votes
 
 
-def _finish_votes_fake(counts, score_sums, coverage, nearest) -> tuple[Tensor, Tensor]:
-    heads, n, _ = counts.shape
-    return counts.new_empty((heads, n)).long(), score_sums.new_empty((n,))
-
-
-_vote = define_op(
-    "vote(Tensor(a!) counts, Tensor(b!) score_sums, Tensor(c!) coverage, Tensor indices, "
-    "Tensor labels, Tensor scores) -> ()",
-    reference=vote_reference,
-    triton=_vote_triton,
-    fake=_vote_fake,
-)
-_finish_votes = define_op(
-    "finish_votes(Tensor counts, Tensor score_sums, Tensor coverage, Tensor nearest) -> "
-    "(Tensor, Tensor)",
-    reference=finish_votes_reference,
-    triton=_finish_votes_triton,
-    fake=_finish_votes_fake,
-)
+_vote = Operator("vote", vote_reference, _load_vote, _return_nothing, mutates=("votes",))
+_finish_votes = Operator("finish_votes", finish_votes_reference, _load_finish_votes, make_outputs)

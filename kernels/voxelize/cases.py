@@ -9,7 +9,7 @@ _FIELDS = {"AXIS_BITS": AXIS_BITS, "COORD_LIMIT": COORD_LIMIT, "BATCH_LIMIT": BA
 
 
 def compile_cases() -> list[CompileCase]:
-    """Every specialisation that the launchers of hash_table.py make."""
+    """Every specialisation that the launchers make."""
     cases = []
     for dtype in ("fp32", "fp64"):
         cases.append(
@@ -21,11 +21,10 @@ def compile_cases() -> list[CompileCase]:
                     "batch_ptr": "*i64",
                     "n": "i32",
                     "stride_n": "i32",
-                    "inv_voxel_bits": "i64",
                     "keys_ptr": "*i64",
                     "status_ptr": "*i32",
                 },
-                {"stride_c": 1, "HAS_BATCH": True, **_FIELDS},
+                {"stride_c": 1, "HAS_BATCH": True, "INV_VOXEL": 50.0, **_FIELDS},
             )
         )
     coord_arguments = {

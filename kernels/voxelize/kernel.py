@@ -37,22 +37,22 @@ def point_keys_kernel(
     n,
     stride_n,
     stride_c,
-    inv_voxel_bits,
     keys_ptr,
     status_ptr,
     HAS_BATCH: tl.constexpr,
+    INV_VOXEL: tl.constexpr,
     AXIS_BITS: tl.constexpr,
     COORD_LIMIT: tl.constexpr,
     BATCH_LIMIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """keys[i] = pack(batch[i], floor(float64(points[i]) · inv_voxel)); status |= what is wrong.
+    """keys[i] = pack(batch[i], floor(float64(points[i]) · INV_VOXEL)); status |= what is wrong.
 
-    The reciprocal arrives as the bits of a float64, since float arguments are rounded to float32.
+    The reciprocal is a constant of the model: a float argument would be rounded to float32.
     """
     offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offs < n
-    inv_voxel = inv_voxel_bits.to(tl.int64).to(tl.float64, bitcast=True)
+    inv_voxel = tl.full([1], INV_VOXEL, tl.float64)
     row = points_ptr + offs * stride_n
     # [BLOCK]
     x = tl.floor(tl.load(row, mask=mask, other=0.0).to(tl.float64) * inv_voxel)

@@ -1,20 +1,13 @@
 """voxelize: points to the cells of a regular grid."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from xmask3d_rt.kernels.dispatch import define_op
-from xmask3d_rt.kernels.voxelize.reference import point_keys_reference, voxelize_reference
-
-
-class Voxels(NamedTuple):
-    """Occupied cells of a grid and how points and cells refer to each other."""
-
-    coords: Tensor  # [M, 4] int32 (batch, x, y, z)
-    point_to_voxel: Tensor  # [N] int64
-    first_point: Tensor  # [M] int64
+from xmask3d_rt.kernels.dispatch import Operator
+from xmask3d_rt.kernels.voxelize.reference import Voxels, voxelize_reference
 
 
 def voxelize(points: Tensor, voxel_size: float, batch: Tensor | None = None) -> Voxels:
@@ -51,33 +44,22 @@ def voxelize(points: Tensor, voxel_size: float, batch: Tensor | None = None) -> 
             )
         if batch.is_floating_point() or batch.dtype == torch.bool:
             raise TypeError(f"voxelize: batch must be integer, got {batch.dtype}")
-    return Voxels(*_voxelize(points, float(voxel_size), batch))
+    return _voxelize(points, float(voxel_size), batch)
 
 
-def _voxelize_triton(
-    points: Tensor, voxel_size: float, batch: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    from xmask3d_rt.kernels.voxelize.hash_table import point_keys, unique_keys
-
-    keys, status = point_keys(points, voxel_size, batch)
-    unique = unique_keys(keys, status, lambda: point_keys_reference(points, voxel_size, batch))
-    return unique.coords, unique.inverse, unique.first
-
-
-def _voxelize_fake(
-    points: Tensor, voxel_size: float, batch: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _make_fake(points: Tensor, **_: Any) -> Voxels:
     m = torch.library.get_ctx().new_dynamic_size()
-    return (
-        points.new_empty((m, 4), dtype=torch.int32),
-        points.new_empty((points.shape[0],), dtype=torch.int64),
-        points.new_empty((m,), dtype=torch.int64),
+    return Voxels(
+        coords=points.new_empty((m, 4), dtype=torch.int32),
+        point_to_voxel=points.new_empty((points.shape[0],), dtype=torch.int64),
+        first_point=points.new_empty((m,), dtype=torch.int64),
     )
 
 
-_voxelize = define_op(
-    "voxelize(Tensor points, float voxel_size, Tensor? batch) -> (Tensor, Tensor, Tensor)",
-    reference=voxelize_reference,
-    triton=_voxelize_triton,
-    fake=_voxelize_fake,
-)
+def _load_launcher() -> Callable[..., Voxels]:
+    from xmask3d_rt.kernels.voxelize.launch import launch_voxelize
+
+    return launch_voxelize
+
+
+_voxelize = Operator("voxelize", voxelize_reference, _load_launcher, _make_fake)

@@ -4,24 +4,30 @@ coords = floor(float64(xyz) · (1 / voxel_size)); voxels in ascending order of (
 the first point of a voxel is the one with the smallest index.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels.coords import check_batch, check_range, pack_coords, unpack_coords
 
 
+class Voxels(NamedTuple):
+    """Occupied cells of a grid and how points and cells refer to each other."""
+
+    coords: Tensor  # [M, 4] int32 (batch, x, y, z)
+    point_to_voxel: Tensor  # [N] int64
+    first_point: Tensor  # [M] int64
+
+
 def voxelize_reference(
     points: Tensor,  # [N, 3]
     voxel_size: float,
     batch: Tensor | None,  # [N]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """See `xmask3d_rt.kernels.voxelize`.
-
-    Returns:
-        coords [M, 4] int32, point_to_voxel [N] int64, first_point [M] int64.
-    """
+) -> Voxels:
+    """See `xmask3d_rt.kernels.voxelize`."""
     keys = point_keys_reference(points, voxel_size, batch)  # [N]
-    return unique_keys_reference(keys)
+    return Voxels(*unique_keys_reference(keys))
 
 
 def unique_keys_reference(keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:

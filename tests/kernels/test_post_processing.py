@@ -50,11 +50,11 @@ def make_arguments(name):
     every = torch.arange(200)
     votes = make_votes(200, 5)
     return {
-        "project_view": (view["points"], view["K"], view["pose"], None, *SIZE, 1, 0.25),
+        "project_view": (view["points"], view["K"], view["pose"], None, SIZE, 1, 0.25),
         "mask_pool": (torch.randn(1, 30, 8, requires_grad=True), torch.randn(1, 4, 30)),
         "assign_masks": (
             view["mask_logits"],
-            *SIZE,
+            SIZE,
             pixel,
             pixel,
             view["prob"],
@@ -70,7 +70,7 @@ def make_arguments(name):
             view["mask_embed"].flip(0),
             view["prob"],
             view["points"],
-            list(make_tables(view)),
+            *make_tables(view),
         ),
         "nearest_fill": (view["points"], view["prob"] > 0.5),
         "vote": (*votes, every, torch.randint(5, (1, 200)), view["prob"]),

@@ -245,7 +245,7 @@ def test_fake_tensors_have_the_same_form():
 
     points, rgb = random_cloud(31)
     step = torch.full((1,), 0.1, dtype=torch.float64)
-    arguments = (points, rgb, K, random_camera(), step, *SIZE, True)
+    arguments = (points, rgb, K, random_camera(), SIZE, step, True)
     real = torch.ops.xmask3d.render_view(*arguments)
     with FakeTensorMode() as mode:
         fake_arguments = [

@@ -7,7 +7,7 @@ from torch import Tensor
 from tests.kernels.clouds import grid_voxels, random_voxels
 from xmask3d_rt.kernels import Epilogue, build_kernel_map, sparse_conv
 from xmask3d_rt.kernels.sparse_conv import reference
-from xmask3d_rt.kernels.sparse_conv.reference import multiply
+from xmask3d_rt.kernels.sparse_conv.reference import MapTensors, multiply
 
 
 @pytest.mark.parametrize(("kernel_size", "in_channels"), [(3, 16), (5, 3), (5, 9)])
@@ -124,13 +124,11 @@ def test_few_rows(rows):
 def test_operator_registration():
     coords = random_voxels(40)
     kernel_map = build_kernel_map(coords, 3)
-    none = torch.empty(0, dtype=torch.int32)
-    maps = [kernel_map.neighbors, *kernel_map.pairs, none, none, none]
-    swapped = kernel_map.swapped
-    swapped_maps = [swapped.neighbors, *swapped.pairs, none, none, none]
+    maps = MapTensors(kernel_map.neighbors, *kernel_map.pairs)
+    swapped_maps = MapTensors(kernel_map.swapped.neighbors, *kernel_map.swapped.pairs)
     feats = torch.randn(len(coords), 16, requires_grad=True)
     weight = torch.randn(27, 16, 8, requires_grad=True)
-    arguments = (feats, None, weight, maps, swapped_maps, None, None, True)
+    arguments = (feats, None, weight, *maps, *swapped_maps, None, None, True)
     torch.library.opcheck(torch.ops.xmask3d.sparse_conv.default, arguments)
 
 

@@ -13,7 +13,7 @@ from xmask3d_rt.kernels.render_view.reference import render_view_reference
 def assert_same(points, rgb, camera, spacing, size=SIZE, smooth=True):
     view = render_view(points, rgb, K, camera, size, spacing, smooth)
     step = torch.full((1,), spacing, dtype=torch.float64)
-    expected = render_view_reference(points, rgb, K, camera, step, *size, smooth)
+    expected = render_view_reference(points, rgb, K, camera, size, step, smooth)
     for name, ours, theirs in zip(view._fields, view, expected, strict=True):
         assert ours.dtype == theirs.dtype, name
         assert torch.equal(ours, theirs), name

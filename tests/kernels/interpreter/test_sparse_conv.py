@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels import Epilogue, KernelMap, build_unet_maps, sparse_conv, voxelize
-from xmask3d_rt.kernels.sparse_conv.reference import sparse_conv_reference
+from xmask3d_rt.kernels.sparse_conv.reference import MapTensors, sparse_conv_reference
 
 # Relative L2. float32: another order of summation; float16: one rounding of equal float32 sums;
 # bfloat16: the interpreter truncates where the hardware rounds, one unit in the last place.
@@ -19,11 +19,10 @@ def make_maps(n: int, levels: int = 1):
 
 
 def reference(feats, skip, weight, kernel_map: KernelMap | None, epilogue: Epilogue) -> Tensor:
-    none = torch.empty(0, dtype=torch.int32)
-    maps = [] if kernel_map is None else [kernel_map.neighbors, *kernel_map.pairs, *[none] * 3]
+    maps = None if kernel_map is None else MapTensors(kernel_map.neighbors, *kernel_map.pairs)
     weight = weight[None] if weight.dim() == 2 else weight
     return sparse_conv_reference(
-        feats, skip, weight, maps, [], epilogue.bias, epilogue.residual, epilogue.relu
+        feats, skip, weight, maps, None, epilogue.bias, epilogue.residual, epilogue.relu
     )
 
 

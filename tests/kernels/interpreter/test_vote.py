@@ -24,14 +24,14 @@ def test_sizes(n, classes, heads):
             torch.cat([labels, padding.expand(heads, -1)], dim=1),
             torch.cat([scores, padding.float()]),
         )
-        vote_reference(*expected, seen, labels, scores)
+        vote_reference(expected, seen, labels, scores)
     for ours, theirs in zip(votes, expected, strict=True):
         assert torch.equal(ours, theirs)
     nearest = torch.randint(n, (n,))
-    label, score = finish_votes_reference(*expected, nearest)
+    wanted = finish_votes_reference(expected, nearest)
     result = finish_votes(votes, nearest)
-    assert torch.equal(result.label, label)
-    torch.testing.assert_close(result.score, score, rtol=1e-6, atol=0)
+    assert torch.equal(result.label, wanted.label)
+    torch.testing.assert_close(result.score, wanted.score, rtol=1e-6, atol=0)
 
 
 def test_empty():

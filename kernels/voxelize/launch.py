@@ -1,6 +1,5 @@
-"""Launchers of the voxel hash table, shared by voxelize and the kernel map."""
+"""Launchers of voxelize, and of the hash table that the kernel map shares."""
 
-import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from xmask3d_rt.kernels.coords import AXIS_BITS, BATCH_LIMIT, COORD_LIMIT
 from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.voxelize import kernel
+from xmask3d_rt.kernels.voxelize.reference import Voxels, point_keys_reference
 
 BLOCK = block_size(256)
 NO_OWNER = torch.iinfo(torch.int32).max
@@ -34,23 +34,29 @@ class UniqueKeys(NamedTuple):
     table: HashTable
 
 
+def launch_voxelize(points: Tensor, voxel_size: float, batch: Tensor | None) -> Voxels:
+    """See `voxelize_reference`; waits for the GPU once."""
+    keys, status = point_keys(points, voxel_size, batch)
+    unique = unique_keys(keys, status, lambda: point_keys_reference(points, voxel_size, batch))
+    return Voxels(unique.coords, unique.inverse, unique.first)
+
+
 def point_keys(points: Tensor, voxel_size: float, batch: Tensor | None) -> tuple[Tensor, Tensor]:
     """Packed key of the voxel of every point [N] int64, and a status word [1] int32."""
     n = points.shape[0]
     keys = torch.empty(n, dtype=torch.int64, device=points.device)
     status = torch.zeros(1, dtype=torch.int32, device=points.device)
     if n:
-        bits = struct.unpack("<q", struct.pack("<d", 1.0 / voxel_size))[0]
         kernel.point_keys_kernel[(triton.cdiv(n, BLOCK),)](
             points_ptr=points,
             batch_ptr=points if batch is None else batch.contiguous(),
             n=n,
             stride_n=points.stride(0),
             stride_c=points.stride(1),
-            inv_voxel_bits=bits,
             keys_ptr=keys,
             status_ptr=status,
             HAS_BATCH=batch is not None,
+            INV_VOXEL=1.0 / voxel_size,
             BLOCK=BLOCK,
             **_FIELDS,
         )
