@@ -1,5 +1,7 @@
 """assign_masks: a case-A view, and one with many queries and classes."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.kernel_cases.views import MASK_SHAPE, make_base, make_mask_logits, make_pixels
@@ -15,7 +17,7 @@ def benchmark_cases() -> list[KernelCase]:
             "assign_masks",
             f"Q={queries} 128x128 to 240x320 n={n} C={classes}",
             "fp32",
-            lambda device, q=queries, c=classes, n=n: _build(q, c, n, device),
+            partial(_build, queries, classes, n),
             moved_bytes=queries * (128 * 128 + classes) * 4 + n * 16,
             flops=240 * 320 * queries * 20,
             large=queries > 50,

@@ -1,5 +1,7 @@
 """build_unet_maps: all maps of a MinkUNet."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.kernel_cases.rooms import count_unet_pairs, make_voxels
@@ -15,8 +17,8 @@ def benchmark_cases() -> list[KernelCase]:
             "build_unet_maps",
             f"M={m}",
             "int32",
-            lambda device, m=m: _build(m, device),
-            moved_bytes=lambda m=m: _count_bytes(m),
+            partial(_build, m),
+            moved_bytes=partial(_count_bytes, m),
             large=m > 200_000,
         )
         for m in (16_161, 120_000, 1_000_000)

@@ -1,5 +1,7 @@
 """label_points: a case-A view with 19 to 2,000 classes."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
@@ -19,7 +21,7 @@ def benchmark_cases() -> list[KernelCase]:
             "label_points",
             f"n={POINTS} M={VOXELS} F={FEAT} E={EMBED} Q={QUERIES} C={classes}",
             dtype,
-            lambda device, c=classes, d=dtype: _build(c, DTYPES[d], device),
+            partial(_build, classes, DTYPES[dtype]),
             moved_bytes=VOXELS * FEAT * DTYPES[dtype].itemsize + POINTS * 56,
             flops=VOXELS * 2 * FEAT * FEAT + POINTS * 4 * FEAT * classes,
             large=classes > 200,

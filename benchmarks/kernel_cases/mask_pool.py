@@ -1,5 +1,7 @@
 """mask_pool: the mask head's features, and features of points."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.kernel_cases.views import make_mask_logits
@@ -16,7 +18,7 @@ def benchmark_cases() -> list[KernelCase]:
             "mask_pool",
             f"B=1 C=256 Q=50 {size}x{size}",
             dtype,
-            lambda device, size=size, dtype=dtype: _build(size, DTYPES[dtype], device),
+            partial(_build, size, DTYPES[dtype]),
             moved_bytes=size * size * (256 + 50) * DTYPES[dtype].itemsize,
             flops=2 * size * size * 256 * 50,
             large=size > 128,

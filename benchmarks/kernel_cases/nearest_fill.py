@@ -1,5 +1,7 @@
 """nearest_fill: unseen parts of a scene."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
@@ -16,7 +18,7 @@ def benchmark_cases() -> list[KernelCase]:
             "nearest_fill",
             f"N={n} unseen=1/3",
             "fp32",
-            lambda device, n=n: _build(n, device),
+            partial(_build, n),
             moved_bytes=n * (12 + 1 + 8),
             large=n > 200_000,
         )

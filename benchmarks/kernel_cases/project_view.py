@@ -1,5 +1,7 @@
 """project_view: a view's cloud, a scene, a building."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.kernel_cases.views import make_camera, make_points
@@ -14,7 +16,7 @@ def benchmark_cases() -> list[KernelCase]:
             "project_view",
             f"N={n} depth 240x320",
             "fp32",
-            lambda device, n=n: _build(n, device),
+            partial(_build, n),
             moved_bytes=n * (12 + 4 + 4 + 1 + 8) + 240 * 320 * 4,
             flops=n * 30,
             large=n > 200_000,

@@ -1,5 +1,7 @@
 """render_view: a room seen from inside at 640 x 480, 150,000 to 4 million points."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.registry import Forms, KernelCase
@@ -18,7 +20,7 @@ def benchmark_cases() -> list[KernelCase]:
             "render_view",
             f"N={n} 480x640{' smooth' if smooth else ''}",
             "fp32",
-            lambda device, n=n, smooth=smooth: _build(n, smooth, device),
+            partial(_build, n, smooth),
             moved_bytes=n * 15 + SIZE[0] * SIZE[1] * 15,
             large=n > 1_000_000,
         )
@@ -33,11 +35,16 @@ def _build(n: int, smooth: bool, device: torch.device) -> Forms:
     world_to_camera[:3, :3] = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
     world_to_camera[:3, 3] = -world_to_camera[:3, :3] @ torch.tensor([2.5, 0.9, 1.3])
     spacing = torch.full((1,), (AREA / n) ** 0.5, dtype=torch.float64)
-    inputs = [t.to(device) for t in (points, rgb, intrinsics, world_to_camera)]
+    points, rgb = points.to(device), rgb.to(device)
+    K, world_to_camera = intrinsics.to(device), world_to_camera.to(device)
     step = spacing.to(device)
-    forms: Forms = {"ours": lambda: render_view(*inputs, SIZE, step, smooth)}
+    forms: Forms = {
+        "ours": lambda: render_view(points, rgb, K, world_to_camera, SIZE, step, smooth)
+    }
     if not smooth and n < 1_000_000:  # hundreds of scatters of all points
-        forms["one scatter per offset"] = lambda: _draw_by_offset(*inputs, step)
+        forms["one scatter per offset"] = lambda: _draw_by_offset(
+            points, rgb, K, world_to_camera, step
+        )
     return forms
 
 

@@ -1,5 +1,6 @@
 """sparse_conv: single layers of a MinkUNet34C, and the whole folded net."""
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -40,7 +41,7 @@ def _layer_case(m: int, size: int, channels: int, out_channels: int, dtype: str)
         "sparse_conv",
         f"M={m} K={size} {channels}->{out_channels}",
         dtype,
-        lambda device: _build_layer(*shape, DTYPES[dtype], device),
+        partial(_build_layer, *shape, DTYPES[dtype]),
         moved_bytes=feats + weight + 4 * m * size**3,
         flops=lambda: 2 * count_pairs(m, size) * channels * out_channels,
         large=m > 200_000 or dtype != "fp32",
@@ -96,7 +97,7 @@ def _net_case(m: int, dtype: str) -> KernelCase:
         "sparse_unet",
         f"MinkUNet34C M={m}",
         dtype,
-        lambda device: _build_net(config, m, DTYPES[dtype], device),
+        partial(_build_net, config, m, DTYPES[dtype]),
         moved_bytes=m * (config.in_channels + config.out_channels) * itemsize,
         flops=lambda: count_flops(config, count_unet_pairs(m)),
         large=m > 20_000 or dtype != "fp32",

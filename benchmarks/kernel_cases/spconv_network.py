@@ -5,7 +5,7 @@ RTX 4090 (spconv 2.2). Needs its cloud as `../shared/pointclouds/spconv-benchmar
 """
 
 import importlib.util
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def benchmark_cases() -> list[KernelCase]:
             "spconv_network",
             "about 900 k voxels",
             dtype,
-            lambda device, dtype=dtype: _build(DTYPES[dtype], device),
+            partial(_build, DTYPES[dtype]),
             moved_bytes=lambda: len(make_voxels()) * (3 + 64) * 4,
             flops=count_flops,
             large=True,

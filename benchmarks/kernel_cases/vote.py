@@ -1,5 +1,7 @@
 """vote and finish_votes: one view of a scene, and the winner of every point."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.registry import Forms, KernelCase
@@ -20,7 +22,7 @@ def benchmark_cases() -> list[KernelCase]:
                 "vote",
                 f"{shape} n={SEEN}",
                 "fp32",
-                lambda device, n=n, c=classes: _build_vote(n, c, device),
+                partial(_build_vote, n, classes),
                 moved_bytes=SEEN * (8 + 8 + 4 + 2 * (4 + 4 + 4)),
                 large=large,
             ),
@@ -28,7 +30,7 @@ def benchmark_cases() -> list[KernelCase]:
                 "finish_votes",
                 shape,
                 "fp32",
-                lambda device, n=n, c=classes: _build_finish(n, c, device),
+                partial(_build_finish, n, classes),
                 moved_bytes=n * (4 * classes + 8 + 4 + 4 + 8 + 4),
                 large=large,
             ),

@@ -1,5 +1,7 @@
 """voxelize: clouds up to 4 M points."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.kernel_cases.rooms import VOXEL_SIZE, make_surface
@@ -14,7 +16,7 @@ def benchmark_cases() -> list[KernelCase]:
             "voxelize",
             f"N={n}",
             "fp32",
-            lambda device, n=n: _build(n, device),
+            partial(_build, n),
             moved_bytes=n * (12 + 8),
             large=n > 1_000_000,
         )
