@@ -6,8 +6,7 @@ import torch
 import triton
 
 from xmask3d_rt.kernels.assign_masks import kernel
-from xmask3d_rt.kernels.assign_masks.op import make_outputs
-from xmask3d_rt.kernels.assign_masks.reference import MaskAssignment
+from xmask3d_rt.kernels.assign_masks.reference import MaskAssignment, make_outputs
 from xmask3d_rt.kernels.dispatch import block_size
 
 BLOCK_N = 128

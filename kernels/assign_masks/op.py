@@ -1,11 +1,14 @@
 """assign_masks: which mask query owns each visible point."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from xmask3d_rt.kernels.assign_masks.reference import MaskAssignment, assign_masks_reference
+from xmask3d_rt.kernels.assign_masks.reference import (
+    MaskAssignment,
+    assign_masks_reference,
+    make_outputs,
+)
 from xmask3d_rt.kernels.checks import (
     check_bool,
     check_device,
@@ -78,19 +81,6 @@ def assign_masks(
         class_logits,
         is_base,
         float(binary_threshold),
-    )
-
-
-def make_outputs(mask_logits: torch.Tensor, row: torch.Tensor, **_: Any) -> MaskAssignment:
-    """Results of the right shapes, not yet filled."""
-    queries = mask_logits.shape[0]
-    return MaskAssignment(
-        point_query=row.new_empty((row.shape[0],), dtype=torch.int32),
-        kept=mask_logits.new_empty((queries,), dtype=torch.bool),
-        base_score=mask_logits.new_empty((queries,), dtype=torch.float32),
-        score=mask_logits.new_empty((queries,), dtype=torch.float32),
-        label=mask_logits.new_empty((queries,), dtype=torch.int64),
-        final=mask_logits.new_empty((queries,), dtype=torch.bool),
     )
 
 

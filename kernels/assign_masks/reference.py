@@ -1,7 +1,7 @@
 """Mask-to-point assignment in plain torch; also the CPU runtime path."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,19 @@ class MaskAssignment(NamedTuple):
     score: torch.Tensor  # [Q] float32, largest class probability, 0 where not kept
     label: torch.Tensor  # [Q] int64, C for "no object", -1 where not kept
     final: torch.Tensor  # [Q] bool, still owns a pixel of the mask grid
+
+
+def make_outputs(mask_logits: torch.Tensor, row: torch.Tensor, **_: Any) -> MaskAssignment:
+    """Results of the right shapes, not yet filled."""
+    queries = mask_logits.shape[0]
+    return MaskAssignment(
+        point_query=row.new_empty((row.shape[0],), dtype=torch.int32),
+        kept=mask_logits.new_empty((queries,), dtype=torch.bool),
+        base_score=mask_logits.new_empty((queries,), dtype=torch.float32),
+        score=mask_logits.new_empty((queries,), dtype=torch.float32),
+        label=mask_logits.new_empty((queries,), dtype=torch.int64),
+        final=mask_logits.new_empty((queries,), dtype=torch.bool),
+    )
 
 
 def mask_class_logits(

@@ -6,8 +6,12 @@ import triton
 
 from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.label_points import kernel
-from xmask3d_rt.kernels.label_points.op import make_outputs
-from xmask3d_rt.kernels.label_points.reference import PointLabels, best_name, label_masks
+from xmask3d_rt.kernels.label_points.reference import (
+    PointLabels,
+    best_name,
+    label_masks,
+    make_outputs,
+)
 from xmask3d_rt.kernels.label_points.tables import LabelTables
 from xmask3d_rt.kernels.nearest_fill.op import nearest_known
 

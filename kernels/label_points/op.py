@@ -1,13 +1,16 @@
 """label_points: labels of the three heads for the visible points of a view."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
 from xmask3d_rt.kernels.dispatch import Operator
-from xmask3d_rt.kernels.label_points.reference import PointLabels, label_points_reference
+from xmask3d_rt.kernels.label_points.reference import (
+    PointLabels,
+    label_points_reference,
+    make_outputs,
+)
 from xmask3d_rt.kernels.label_points.tables import LabelTables
 
 
@@ -92,13 +95,6 @@ def label_points(
         points,
         tables,
     )
-
-
-def make_outputs(point_to_voxel: torch.Tensor, **_: Any) -> PointLabels:
-    """Results of the right shapes, not yet filled."""
-    count = point_to_voxel.shape[0]
-    labels = [point_to_voxel.new_empty((count,), dtype=torch.int64) for _ in range(3)]
-    return PointLabels(*labels, point_to_voxel.new_empty((count,), dtype=torch.float32))
 
 
 def _load_launcher() -> Callable[..., PointLabels]:

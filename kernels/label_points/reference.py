@@ -1,6 +1,6 @@
 """Point labels of the three heads in plain torch; also the CPU runtime path."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,13 @@ class PointLabels(NamedTuple):
     two_d: torch.Tensor  # [n] int64
     three_d: torch.Tensor  # [n] int64
     score: torch.Tensor  # [n] float32 in [0, 1], of the fused label
+
+
+def make_outputs(point_to_voxel: torch.Tensor, **_: Any) -> PointLabels:
+    """Results of the right shapes, not yet filled."""
+    count = point_to_voxel.shape[0]
+    labels = [point_to_voxel.new_empty((count,), dtype=torch.int64) for _ in range(3)]
+    return PointLabels(*labels, point_to_voxel.new_empty((count,), dtype=torch.float32))
 
 
 def label_points_reference(

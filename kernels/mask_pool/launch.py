@@ -5,7 +5,7 @@ import triton
 
 from xmask3d_rt.kernels.dispatch import interprets_triton
 from xmask3d_rt.kernels.mask_pool import kernel
-from xmask3d_rt.kernels.mask_pool.op import make_output
+from xmask3d_rt.kernels.mask_pool.reference import make_output
 
 BLOCK_C = 64
 BLOCK_L = {4: 16, 2: 32}  # by bytes per feature; larger float32 tiles spill

@@ -7,7 +7,7 @@ import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
 from xmask3d_rt.kernels.dispatch import Operator
-from xmask3d_rt.kernels.mask_pool.reference import EPSILON, mask_pool_reference
+from xmask3d_rt.kernels.mask_pool.reference import EPSILON, make_output, mask_pool_reference
 
 
 def mask_pool(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor:
@@ -46,11 +46,6 @@ def mask_pool(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor
     check_device("mask_pool", features=features, mask_logits=mask_logits)
     pooled = _mask_pool(flat, logits)
     return pooled[0] if features.ndim == 2 else pooled
-
-
-def make_output(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor:
-    """A result of the right shape, not yet filled."""
-    return features.new_empty((*mask_logits.shape[:2], features.shape[2]))
 
 
 def _load_launcher() -> Callable[..., torch.Tensor]:

@@ -5,6 +5,11 @@ import torch
 EPSILON = 1e-8  # upstream's guard of the division; an empty mask pools to 0
 
 
+def make_output(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor:
+    """A result of the right shape, not yet filled."""
+    return features.new_empty((*mask_logits.shape[:2], features.shape[2]))
+
+
 def mask_pool_reference(
     features: torch.Tensor,  # [B, L, C], any strides
     mask_logits: torch.Tensor,  # [B, Q, L]

@@ -5,7 +5,7 @@ import triton
 
 from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.nearest_fill import kernel
-from xmask3d_rt.kernels.nearest_fill.op import make_output
+from xmask3d_rt.kernels.nearest_fill.reference import make_output
 
 LEVELS = 16  # as in kernel.py
 POINTS_PER_CELL = 2  # mean of known points in an occupied cell of the finest level searched

@@ -1,13 +1,12 @@
 """nearest_fill: index of the nearest known point."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from xmask3d_rt.kernels.checks import check_bool, check_device, check_float, check_shape
 from xmask3d_rt.kernels.dispatch import Operator
-from xmask3d_rt.kernels.nearest_fill.reference import nearest_fill_reference
+from xmask3d_rt.kernels.nearest_fill.reference import make_output, nearest_fill_reference
 
 
 def nearest_fill(points: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -37,11 +36,6 @@ def nearest_fill(points: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
             f"there is nothing to fill from"
         )
     return nearest_known(points, known)
-
-
-def make_output(points: torch.Tensor, **_: Any) -> torch.Tensor:
-    """A result of the right shape, not yet filled."""
-    return points.new_empty((points.shape[0],), dtype=torch.int64)
 
 
 def _load_launcher() -> Callable[..., torch.Tensor]:

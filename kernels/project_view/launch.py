@@ -7,8 +7,7 @@ import triton
 
 from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.project_view import kernel
-from xmask3d_rt.kernels.project_view.op import make_outputs
-from xmask3d_rt.kernels.project_view.reference import ProjectedView
+from xmask3d_rt.kernels.project_view.reference import ProjectedView, make_outputs
 
 BLOCK = 512
 

@@ -1,13 +1,16 @@
 """project_view: pixel and visibility of every point in one posed view."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
 from xmask3d_rt.kernels.dispatch import Operator
-from xmask3d_rt.kernels.project_view.reference import ProjectedView, project_view_reference
+from xmask3d_rt.kernels.project_view.reference import (
+    ProjectedView,
+    make_outputs,
+    project_view_reference,
+)
 
 
 def project_view(
@@ -70,18 +73,6 @@ def project_view(
         raise ValueError("project_view: no depth image; pass size=(H, W) of the pixel grid")
     return _project_view(
         points, K, world_to_camera, depth, (int(size[0]), int(size[1])), border, float(tolerance)
-    )
-
-
-def make_outputs(points: torch.Tensor, **_: Any) -> ProjectedView:
-    """Results of the right shapes, not yet filled."""
-    n = points.shape[0]
-    return ProjectedView(
-        row=points.new_empty((n,), dtype=torch.int32),
-        col=points.new_empty((n,), dtype=torch.int32),
-        visible=points.new_empty((n,), dtype=torch.bool),
-        indices=points.new_empty((n,), dtype=torch.int64),
-        count=points.new_empty((1,), dtype=torch.int64),
     )
 
 

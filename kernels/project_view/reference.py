@@ -1,7 +1,7 @@
 """Projection of points into one view in plain torch; also the CPU runtime path."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +22,18 @@ class ProjectedView(NamedTuple):
     def visible_indices(self) -> torch.Tensor:
         """The visible points, [n] int64 ascending; waits for the device."""
         return self.indices[: int(self.count)]
+
+
+def make_outputs(points: torch.Tensor, **_: Any) -> ProjectedView:
+    """Results of the right shapes, not yet filled."""
+    n = points.shape[0]
+    return ProjectedView(
+        row=points.new_empty((n,), dtype=torch.int32),
+        col=points.new_empty((n,), dtype=torch.int32),
+        visible=points.new_empty((n,), dtype=torch.bool),
+        indices=points.new_empty((n,), dtype=torch.int64),
+        count=points.new_empty((1,), dtype=torch.int64),
+    )
 
 
 def project_view_reference(

@@ -7,8 +7,7 @@ import triton
 from torch import Tensor
 
 from xmask3d_rt.kernels.render_view import kernel, reference
-from xmask3d_rt.kernels.render_view.op import make_outputs
-from xmask3d_rt.kernels.render_view.reference import RenderedView
+from xmask3d_rt.kernels.render_view.reference import RenderedView, make_outputs
 
 BLOCK_N = 128  # points; measured rows: benchmarks/results
 BLOCK_P = 256  # pixels

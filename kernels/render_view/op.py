@@ -1,14 +1,17 @@
 """render_view: a point cloud drawn into a pinhole camera."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
 from xmask3d_rt.kernels.dispatch import Operator
-from xmask3d_rt.kernels.render_view.reference import RenderedView, render_view_reference
+from xmask3d_rt.kernels.render_view.reference import (
+    RenderedView,
+    make_outputs,
+    render_view_reference,
+)
 from xmask3d_rt.kernels.render_view.spacing import estimate_spacing
 
 MAX_POINTS = 2**31 - 1
@@ -86,15 +89,6 @@ def _spacing_tensor(points: Tensor, spacing: float | Tensor | None) -> Tensor:
             f"render_view: spacing must lie in (0, {MAX_SPACING:g}] metres, got {spacing}"
         )
     return torch.full((1,), spacing, dtype=torch.float64, device=points.device)
-
-
-def make_outputs(points: Tensor, rgb: Tensor, size: Sequence[int], **_: Any) -> RenderedView:
-    """Results of the right shapes, not yet filled."""
-    return RenderedView(
-        image=rgb.new_empty((*size, 3)),
-        depth=points.new_empty(tuple(size), dtype=torch.float32),
-        point_index=points.new_empty(tuple(size), dtype=torch.int64),
-    )
 
 
 def _load_launcher() -> Callable[..., RenderedView]:

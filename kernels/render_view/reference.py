@@ -5,7 +5,7 @@ depend on the device: pixel positions in 1/16 px, depth in 2^-16 m.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,15 @@ class RenderedView(NamedTuple):
     image: Tensor  # [H, W, 3] uint8, 0 where nothing was drawn
     depth: Tensor  # [H, W] float32 metres along the camera's z axis, 0 = none
     point_index: Tensor  # [H, W] int64, -1 = none
+
+
+def make_outputs(points: Tensor, rgb: Tensor, size: Sequence[int], **_: Any) -> RenderedView:
+    """Results of the right shapes, not yet filled."""
+    return RenderedView(
+        image=rgb.new_empty((*size, 3)),
+        depth=points.new_empty(tuple(size), dtype=torch.float32),
+        point_index=points.new_empty(tuple(size), dtype=torch.int64),
+    )
 
 
 def render_view_reference(

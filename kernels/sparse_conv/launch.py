@@ -6,8 +6,7 @@ from torch import Tensor
 
 from xmask3d_rt.kernels.dispatch import interprets_triton
 from xmask3d_rt.kernels.sparse_conv import kernel
-from xmask3d_rt.kernels.sparse_conv.op import make_output
-from xmask3d_rt.kernels.sparse_conv.reference import MapTensors
+from xmask3d_rt.kernels.sparse_conv.reference import MapTensors, make_output
 from xmask3d_rt.kernels.sparse_conv.tiles import (
     choose_thin_tile,
     choose_tile,

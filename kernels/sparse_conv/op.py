@@ -11,6 +11,7 @@ from xmask3d_rt.kernels.dispatch import Operator, runs_triton
 from xmask3d_rt.kernels.kernel_map import KernelMap
 from xmask3d_rt.kernels.sparse_conv.reference import (
     MapTensors,
+    make_output,
     sparse_conv_reference,
     sparse_conv_wgrad_reference,
 )
@@ -132,12 +133,6 @@ def _check_arguments(
             raise ValueError(
                 f"sparse_conv: {name} must have shape {shape}, got {list(value.shape)}"
             )
-
-
-def make_output(feats: Tensor, weight: Tensor, maps: MapTensors | None, **_: Any) -> Tensor:
-    """A result of the right shape, not yet filled."""
-    rows = feats.shape[0] if maps is None else maps.neighbors.shape[0]
-    return feats.new_empty((rows, weight.shape[2]))
 
 
 def _make_wgrad(feats: Tensor, grad: Tensor, offset_count: int, **_: Any) -> Tensor:

@@ -10,7 +10,7 @@ map has one entry in eight or fewer: it comes with its pairs, and offsets are ta
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,12 @@ class MapTensors(NamedTuple):
         if self.in_maps is None or self.out_maps is None or self.offsets is None:
             return None
         return self.in_maps, self.out_maps, self.offsets
+
+
+def make_output(feats: Tensor, weight: Tensor, maps: MapTensors | None, **_: Any) -> Tensor:
+    """A result of the right shape, not yet filled."""
+    rows = feats.shape[0] if maps is None else maps.neighbors.shape[0]
+    return feats.new_empty((rows, weight.shape[2]))
 
 
 def sparse_conv_reference(

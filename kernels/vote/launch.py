@@ -5,7 +5,7 @@ from torch import Tensor
 
 from xmask3d_rt.kernels.dispatch import block_size
 from xmask3d_rt.kernels.vote import kernel
-from xmask3d_rt.kernels.vote.op import make_outputs
+from xmask3d_rt.kernels.vote.reference import make_outputs
 from xmask3d_rt.kernels.vote.types import SceneVotes, VotedLabels
 
 BLOCK = 512

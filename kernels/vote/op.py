@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
 from xmask3d_rt.kernels.dispatch import Operator
 from xmask3d_rt.kernels.vote.pairs import finish_vote_pairs, vote_pairs
-from xmask3d_rt.kernels.vote.reference import finish_votes_reference, vote_reference
+from xmask3d_rt.kernels.vote.reference import finish_votes_reference, make_outputs, vote_reference
 from xmask3d_rt.kernels.vote.types import PairVotes, SceneVotes, VotedLabels
 
 
@@ -71,13 +70,6 @@ def finish_votes(votes: SceneVotes | PairVotes, nearest: Tensor) -> VotedLabels:
 
 def _return_nothing(**_: Any) -> None:
     return None
-
-
-def make_outputs(votes: SceneVotes, **_: Any) -> VotedLabels:
-    """Results of the right shapes, not yet filled."""
-    heads, points, _classes = votes.shape
-    label = votes.counts.new_empty((heads, points), dtype=torch.int64)
-    return VotedLabels(label, votes.score_sums.new_empty((points,)))
 
 
 def _load_vote() -> Callable[..., None]:

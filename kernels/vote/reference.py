@@ -1,9 +1,18 @@
 """Voting in plain torch; also the CPU runtime path."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from xmask3d_rt.kernels.vote.types import SceneVotes, VotedLabels
+
+
+def make_outputs(votes: SceneVotes, **_: Any) -> VotedLabels:
+    """Results of the right shapes, not yet filled."""
+    heads, points, _classes = votes.shape
+    label = votes.counts.new_empty((heads, points), dtype=torch.int64)
+    return VotedLabels(label, votes.score_sums.new_empty((points,)))
 
 
 def vote_reference(
