@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from miniature import write_miniature
-from small_presets import use_small_presets
+from small_presets import use_micro_presets
 from typer.testing import CliRunner
 
 from xmask3d_rt.classes import parse_classes
@@ -38,8 +38,8 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def small_presets(monkeypatch):
-    use_small_presets(monkeypatch)
+def micro_presets(monkeypatch):
+    use_micro_presets(monkeypatch)
     yield
     get_preset.cache_clear()
 
@@ -88,7 +88,7 @@ def evaluate(preset, data, out, *model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", RELEASED_PRESETS)
-@pytest.mark.usefixtures("small_presets")
+@pytest.mark.usefixtures("micro_presets")
 def test_train_resume_export_and_eval(preset, data, engine_dir, tmp_path):
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
