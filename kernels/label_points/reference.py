@@ -28,7 +28,7 @@ def make_outputs(point_to_voxel: torch.Tensor, **_: Any) -> PointLabels:
     """Results of the right shapes, not yet filled."""
     count = point_to_voxel.shape[0]
     labels = [point_to_voxel.new_empty((count,), dtype=torch.int64) for _ in range(3)]
-    return PointLabels(*labels, point_to_voxel.new_empty((count,), dtype=torch.float32))
+    return PointLabels(*labels, score=point_to_voxel.new_empty((count,), dtype=torch.float32))
 
 
 def label_points_reference(
