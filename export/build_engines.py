@@ -28,7 +28,6 @@ from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
 from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
 from xmask3d_rt.interrupts import raise_on_interrupt
 from xmask3d_rt.memory import format_bytes, read_peak_memory
-from xmask3d_rt.weights_note import describe_origin
 
 WEIGHTS_CACHE = ".weights"  # converted copies of weight files, by content hash
 
@@ -90,7 +89,7 @@ def print_result(console: Console, result: BuildResult, weights: Weights) -> Non
         highlight=False,
         soft_wrap=True,
     )
-    note = describe_origin(weights.source)
+    note = weights.source.describe_synthetic()
     if note is not None:
         console.print(f"the engines' {note}", markup=False, soft_wrap=True)
 

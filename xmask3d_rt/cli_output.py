@@ -13,7 +13,6 @@ from rich.text import Text
 from xmask3d_rt.doctor import Diagnosis
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.memory import format_bytes
-from xmask3d_rt.weights_note import describe_synthetic
 
 if TYPE_CHECKING:  # `doctor` prints on machines whose torch cannot be imported
     from xmask3d_rt.engines.component import Component, Parity
@@ -30,7 +29,7 @@ MODES = {
 
 def warn_synthetic(console: Console, manifest: "Manifest | None") -> bool:
     """Say in one line that the weights are made up, where they are; returns whether they are."""
-    note = describe_synthetic(manifest)
+    note = None if manifest is None else manifest.weights_note
     if note is not None:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     return note is not None
@@ -69,7 +68,7 @@ def print_result(
     used = f", {len(result.views)} views, {seen:,} points seen" if result.views else ""
     console.print(f"{len(result):,} points labelled by {MODES[result.mode]}{used}")
     for note in result.notes:
-        if note == describe_synthetic(manifest):
+        if manifest is not None and note == manifest.weights_note:
             continue
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     stages = "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in result.timings.items())

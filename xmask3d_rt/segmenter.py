@@ -50,7 +50,6 @@ from xmask3d_rt.view_pipeline import (
 )
 from xmask3d_rt.view_reader import list_views, read_groups
 from xmask3d_rt.virtual_views import place_views
-from xmask3d_rt.weights_note import describe_synthetic
 
 logger = logging.getLogger(__name__)
 
@@ -446,7 +445,9 @@ class Segmenter:
                 f"{classes[0]!r} is the only class, so every point has it with score 1; name "
                 "further classes, or pass other=True (--other NAME), to tell it from the rest"
             )
-        return (*notes, *filter(None, [describe_synthetic(self.manifest)]))
+        if self.manifest is not None and self.manifest.weights_note is not None:
+            notes.append(self.manifest.weights_note)
+        return tuple(notes)
 
     def _describe_skipped(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
         least = self.config.view.min_points

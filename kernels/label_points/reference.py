@@ -26,9 +26,13 @@ class PointLabels(NamedTuple):
 
 def make_outputs(point_to_voxel: torch.Tensor, **_: Any) -> PointLabels:
     """Results of the right shapes, not yet filled."""
-    count = point_to_voxel.shape[0]
-    labels = [point_to_voxel.new_empty((count,), dtype=torch.int64) for _ in range(3)]
-    return PointLabels(*labels, score=point_to_voxel.new_empty((count,), dtype=torch.float32))
+    size = (point_to_voxel.shape[0],)
+    return PointLabels(
+        fused=point_to_voxel.new_empty(size, dtype=torch.int64),
+        two_d=point_to_voxel.new_empty(size, dtype=torch.int64),
+        three_d=point_to_voxel.new_empty(size, dtype=torch.int64),
+        score=point_to_voxel.new_empty(size, dtype=torch.float32),
+    )
 
 
 def label_points_reference(

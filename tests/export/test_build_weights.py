@@ -20,7 +20,6 @@ from xmask3d_rt.export.weights import FileWeights, SyntheticWeights
 from xmask3d_rt.model.key_map import build_key_map
 from xmask3d_rt.model.synthetic import synthetic_tensor
 from xmask3d_rt.model.xmask3d import XMask3D
-from xmask3d_rt.weights_note import describe_synthetic
 
 CONFIG = get_preset("tiny")
 ONLY = ("binary_head", "heads")
@@ -151,7 +150,7 @@ def test_command_with_a_checkpoint_alone(weight_files, tmp_path):
     assert done.exit_code == 0, done.output
     assert "frozen networks are synthetic" in done.stdout.replace("\n", " ")
     manifest = Manifest.load(tmp_path / "new")
-    assert "of " + str(manifest.root) in describe_synthetic(manifest)
+    assert "of " + str(manifest.root) in manifest.weights_note
     assert list_arguments(manifest)[-4:] == [
         *("--checkpoint", weight_files["xmask3d"].name, "--weights", "synthetic")
     ]

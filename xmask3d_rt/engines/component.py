@@ -95,3 +95,22 @@ class WeightSource:
     def __post_init__(self) -> None:
         if self.kind not in ("synthetic", "files", "mixed"):
             raise ValueError(f"kind must be synthetic, files or mixed, got {show(self.kind)}")
+
+    def describe_synthetic(self, where: str = "") -> str | None:
+        """Which weights are synthetic and what labels mean then; None where none are.
+
+        Args:
+            where: such as " of engines/tiny".
+        """
+        match self.kind:
+            case "synthetic":
+                return (
+                    f"weights{where} are synthetic (made by a rule, not trained): the labels mean "
+                    "nothing"
+                )
+            case "mixed":
+                return (
+                    f"frozen networks{where} are synthetic (made by a rule): the labels mean "
+                    "something only if the checkpoint was trained beside such"
+                )
+        return None

@@ -61,6 +61,12 @@ class Manifest:
         """Benchmark classes of the checkpoint, base and novel."""
         return self.config.split
 
+    @property
+    def weights_note(self) -> str | None:
+        """A sentence on labels made with synthetic weights; None where the weights are real."""
+        said = self.weights.describe_synthetic(f" of {self.root}")
+        return None if said is None else f"the {said}"
+
     def get(self, name: str) -> Component:
         """One component.
 
