@@ -75,7 +75,7 @@ def list_steps(settings: Settings) -> list[Step]:
     kind = "gpu" if device.startswith("cuda") else "not gpu and not full and not slow"
     on_gpu = device.startswith("cuda")
     tests = ["tests/kernels"] if on_gpu else ["tests/kernels/test_vote.py"]
-    runtime = ["tests/test_feature_pass.py", *(["tests/engines"] if on_gpu else [])]
+    runtime = ["tests/pipeline/test_features.py", *(["tests/engines"] if on_gpu else [])]
     target = ("--device", device)
     operators = () if device.startswith("cuda") else ("--op", "vote", "--budget", "0.05")
     # what half precision may cost is known for the full-size cases; a CPU exercises the script
@@ -141,7 +141,7 @@ def _list_parity(
 DESCRIBE = """
 import json, pathlib, sys, torch
 from benchmarks.rows import describe_setup, list_versions
-from xmask3d_rt.doctor import diagnose
+from xmask3d_rt.cli.doctor import diagnose
 device = torch.device(sys.argv[1])
 found = {**describe_setup(device), "versions": list_versions(), "doctor": diagnose().to_dict()}
 if device.type == "cuda":
@@ -163,7 +163,7 @@ print(json.dumps({k: v for k, v in found.items() if k != "doctor"}, indent=2))
 
 MAKE_ROOM = """
 import pathlib, sys
-from xmask3d_rt.demo import make_room
+from xmask3d_rt.cli.demo import make_room
 make_room(pathlib.Path(sys.argv[1]), seed=0, views=int(sys.argv[2]))
 """
 
@@ -216,7 +216,7 @@ def find_missing(env: dict[str, str]) -> list[str]:
 
 def run_step(step: Step, out: Path, env: dict[str, str], seconds: float) -> dict[str, Any]:
     """Run a step for at most so long; its entry in the state."""
-    from xmask3d_rt.processes import start_child  # after `find_missing`
+    from xmask3d_rt.system.processes import start_child  # after `find_missing`
 
     log = out / "logs" / f"{step.name.replace(' ', '_')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))  # its own folder is there, not the checkout
-    from xmask3d_rt.interrupts import end_on_interrupt
+    from xmask3d_rt.system.interrupts import end_on_interrupt
 
     end_on_interrupt()
 

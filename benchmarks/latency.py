@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))  # its own folder is there, not the checkout
-    from xmask3d_rt.interrupts import end_on_interrupt
+    from xmask3d_rt.system.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -40,8 +40,8 @@ from xmask3d_rt.engines.files import write_atomically
 from xmask3d_rt.engines.manifest import MANIFEST_NAME, Manifest
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.script import Script
-from xmask3d_rt.processes import call_apart
 from xmask3d_rt.segmenter import Segmenter
+from xmask3d_rt.system.processes import call_apart
 
 BASELINES = ("module", "none")
 END_TO_END = "end to end"
@@ -86,7 +86,10 @@ def find_engines(root: Path) -> Path:
 def measure_baseline(job: BaselineJob) -> Measurement:
     """The released work order: `XMask3D` unpruned, float32, eager, view by view."""
     from xmask3d_rt.engines.backends import pick_device
-    from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module_segmenter
+    from xmask3d_rt.export.parity.module_pipeline import (
+        load_synthetic_module,
+        make_module_segmenter,
+    )
 
     if job.threads is not None:
         torch.set_num_threads(job.threads)

@@ -14,8 +14,9 @@ from benchmarks.rows import device_used_mib, host_peak_mib, percentiles
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.data.room import generate_room
 from xmask3d_rt.engines.base import Engine
-from xmask3d_rt.rgbd import load_rgbd, spread_views
-from xmask3d_rt.scene import PointCloud, View
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.rgbd import load_rgbd, spread_views
+from xmask3d_rt.scene.view import View
 from xmask3d_rt.segmenter import Segmenter
 
 JITTER = 0.004  # metres between copies of a point where a scene is made denser

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))  # its own folder is there, not the checkout
-    from xmask3d_rt.interrupts import end_on_interrupt
+    from xmask3d_rt.system.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -29,10 +29,10 @@ from xmask3d_rt.components import ENGINES
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export.precision import convert_onnx
+from xmask3d_rt.export.backends.tensorrt import TensorRtSettings, build_tensorrt
+from xmask3d_rt.export.graph.precision import convert_onnx
 from xmask3d_rt.export.script import Script
-from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt
-from xmask3d_rt.memory import count_cores
+from xmask3d_rt.system.memory import count_cores
 
 MIB = 2**20
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from xmask3d_rt.doctor import TOOL_TIMEOUT, describe_system
+from xmask3d_rt.cli.doctor import TOOL_TIMEOUT, describe_system
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.processes import run_command
+from xmask3d_rt.system.processes import run_command
 from xmask3d_rt.version import __version__
 
 WARM_UP = 2

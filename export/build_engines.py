@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 if __name__ == "__main__":
-    from xmask3d_rt.interrupts import end_on_interrupt
+    from xmask3d_rt.system.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -19,15 +19,15 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from xmask3d_rt.command_errors import one_line_errors
+from xmask3d_rt.cli.errors import one_line_errors
 from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
 from xmask3d_rt.engines.backends import BACKENDS
 from xmask3d_rt.engines.component import Component
 from xmask3d_rt.engines.options import MIB, BuildOptions, default_cache_dir
-from xmask3d_rt.export.build import BuildResult, Reporter, build_engines
-from xmask3d_rt.export.weights import FileWeights, SyntheticWeights, Weights
-from xmask3d_rt.interrupts import raise_on_interrupt
-from xmask3d_rt.memory import format_bytes, read_peak_memory
+from xmask3d_rt.export.build.directory import BuildResult, Reporter, build_engines
+from xmask3d_rt.export.build.weights import FileWeights, SyntheticWeights, Weights
+from xmask3d_rt.system.interrupts import raise_on_interrupt
+from xmask3d_rt.system.memory import format_bytes, read_peak_memory
 
 WEIGHTS_CACHE = ".weights"  # converted copies of weight files, by content hash
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from xmask3d_rt.command_errors import one_line_errors
-from xmask3d_rt.interrupts import raise_on_interrupt
+from xmask3d_rt.cli.errors import one_line_errors
+from xmask3d_rt.system.interrupts import raise_on_interrupt
 
 
 class Script(TyperCommand):

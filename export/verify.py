@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 if __name__ == "__main__":
-    from xmask3d_rt.interrupts import end_on_interrupt
+    from xmask3d_rt.system.interrupts import end_on_interrupt
 
     end_on_interrupt()
 
@@ -28,20 +28,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from xmask3d_rt.command_errors import EXIT_MISMATCH
+from xmask3d_rt.cli.errors import EXIT_MISMATCH
 from xmask3d_rt.config import ModelConfig, Precision, get_preset
 from xmask3d_rt.engines.backends import pick_device
-from xmask3d_rt.export.cases import ArrayFile, read_arrays, read_case, write_arrays
-from xmask3d_rt.export.fingerprint import read_versions
-from xmask3d_rt.export.parity import Row, compare_case, compare_scene, list_uncompared
-from xmask3d_rt.export.recording import record_case, record_scene
+from xmask3d_rt.export.build.fingerprint import read_versions
+from xmask3d_rt.export.parity.cases import ArrayFile, read_arrays, read_case, write_arrays
+from xmask3d_rt.export.parity.compare import Row, compare_case, compare_scene, list_uncompared
+from xmask3d_rt.export.parity.limits import find_lowest
+from xmask3d_rt.export.parity.recording import record_case, record_scene
 from xmask3d_rt.export.script import Script
-from xmask3d_rt.export.tolerances import find_lowest
 from xmask3d_rt.files import atomic_write
-from xmask3d_rt.memory import read_peak_memory
-from xmask3d_rt.rgbd import load_rgbd
-from xmask3d_rt.scene import View
+from xmask3d_rt.scene.rgbd import load_rgbd
+from xmask3d_rt.scene.view import View
 from xmask3d_rt.segmenter import Segmenter
+from xmask3d_rt.system.memory import read_peak_memory
 
 DEFAULT_PRESET = "b15n4"
 
@@ -155,7 +155,10 @@ def run_scene(
 
 def open_module(config: ModelConfig, device: str) -> Segmenter:
     """The PyTorch module with synthetic weights as a `Segmenter`."""
-    from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module_segmenter
+    from xmask3d_rt.export.parity.module_pipeline import (
+        load_synthetic_module,
+        make_module_segmenter,
+    )
 
     return make_module_segmenter(load_synthetic_module(config).to(pick_device(device)))
 
@@ -319,7 +322,7 @@ def verify_train_step(golden: Path, preset: str, json_path: Path | None, device:
     Raises:
         typer.Exit: 1 where a row fails.
     """
-    from xmask3d_rt.export.train_step import check_train_step
+    from xmask3d_rt.export.parity.train_step import check_train_step
 
     place = pick_device(device)
     check = Check(check_train_step(golden, preset, place), {})

@@ -40,8 +40,8 @@ def tiny_engines() -> Path:
     Kept between runs and shared by the workers; a build does only what its fingerprints ask for.
     """
     from xmask3d_rt.config import get_preset
-    from xmask3d_rt.export.build import build_engines
-    from xmask3d_rt.export.weights import SyntheticWeights
+    from xmask3d_rt.export.build.directory import build_engines
+    from xmask3d_rt.export.build.weights import SyntheticWeights
 
     out = ROOT / ".pytest_cache" / "engines-tiny"
     out.parent.mkdir(exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from xmask3d_rt.command_errors import INPUT_ERRORS
+from xmask3d_rt.cli.errors import INPUT_ERRORS
 
 EXAMPLES = int(os.environ.get("XMASK3D_FUZZ_EXAMPLES", "200"))
 FUZZ = settings(

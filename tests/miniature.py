@@ -13,7 +13,7 @@ import xmask3d_rt.data.room as room_module
 from xmask3d_rt.data.labels import known_label_source
 from xmask3d_rt.data.released import INTRINSICS, INTRINSICS_SIZE
 from xmask3d_rt.data.room import Room, generate_room
-from xmask3d_rt.rgbd_writer import write_views
+from xmask3d_rt.scene.rgbd_writer import write_views
 
 SIZE = (120, 160)
 NYU40_OF_20 = list(known_label_source("scannet20").images)

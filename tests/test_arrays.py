@@ -10,7 +10,7 @@ from fuzzing import FUZZ, assert_handled, mutate
 from hypothesis import given
 
 from xmask3d_rt.arrays import read_array, read_arrays, to_numpy
-from xmask3d_rt.image_files import read_depth
+from xmask3d_rt.scene.image_files import read_depth
 
 TABLE = np.random.default_rng(5).normal(size=(4, 6))
 

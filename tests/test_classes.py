@@ -5,9 +5,9 @@ import pytest
 from fuzzing import FUZZ, assert_clear, assert_handled, mutate
 from hypothesis import given
 
-from xmask3d_rt.class_colors import choose_colors
 from xmask3d_rt.classes import load_class_list, parse_classes, split_base_novel
 from xmask3d_rt.config import ClassSplit, get_preset
+from xmask3d_rt.viewing.class_colors import choose_colors
 
 # Colours of 401 classes, places 0, 1, 2, 3, 200, 399 and 400, before there were more than 3,226.
 RECORDED = [

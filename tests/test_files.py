@@ -16,7 +16,7 @@ from fuzzing import assert_clear
 from xmask3d_rt import files
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.files import atomic_write, describe_write_errors, remove_leftovers
-from xmask3d_rt.rgbd_writer import atomic_folder
+from xmask3d_rt.scene.rgbd_writer import atomic_folder
 
 WRITE_AND_WAIT = """
 import sys, time
@@ -29,7 +29,8 @@ with atomic_write(sys.argv[1]) as temporary:
 """
 SWAP_AND_WAIT = """
 import os, sys, time
-from xmask3d_rt import files, rgbd_writer
+from xmask3d_rt import files
+from xmask3d_rt.scene import rgbd_writer
 
 def replace(source, target):
     rename(source, target)
@@ -196,8 +197,8 @@ def save(kind, path):
         path.write_text("x" * 10**7)
 
 def write_frames(folder):
-    from xmask3d_rt.rgbd_writer import write_rgbd
-    from xmask3d_rt.scene import View
+    from xmask3d_rt.scene.rgbd_writer import write_rgbd
+    from xmask3d_rt.scene.view import View
     noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), np.uint8)
     write_rgbd([View(noise, np.ones((600, 600), np.float32), np.eye(3), np.eye(4))], folder)
 

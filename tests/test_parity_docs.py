@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xmask3d_rt.config import Precision
-from xmask3d_rt.export.tolerances import MIN_AGREEMENT, STAGES
+from xmask3d_rt.export.parity.limits import MIN_AGREEMENT, STAGES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.export.build import build_engines
-from xmask3d_rt.export.cases import ArrayFile, read_arrays
-from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module_segmenter
-from xmask3d_rt.export.parity import compare_case, list_uncompared, relative_l2
-from xmask3d_rt.export.recording import record_case
+from xmask3d_rt.export.build.directory import build_engines
+from xmask3d_rt.export.build.weights import SyntheticWeights
+from xmask3d_rt.export.parity.cases import ArrayFile, read_arrays
+from xmask3d_rt.export.parity.compare import compare_case, list_uncompared, relative_l2
+from xmask3d_rt.export.parity.module_pipeline import load_synthetic_module, make_module_segmenter
+from xmask3d_rt.export.parity.recording import record_case
 from xmask3d_rt.export.verify import check_scene, list_precisions, trace_case
-from xmask3d_rt.export.weights import SyntheticWeights
 from xmask3d_rt.model.xmask3d import XMask3D
 from xmask3d_rt.segmenter import Segmenter
 

@@ -41,7 +41,7 @@ LABEL = """
 import pathlib
 from xmask3d_rt.data.room import generate_room, write_room
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module_segmenter
+from xmask3d_rt.export.parity.module_pipeline import load_synthetic_module, make_module_segmenter
 
 torch.set_num_threads(1)
 folder = pathlib.Path(sys.argv[1])

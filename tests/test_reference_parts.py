@@ -12,12 +12,11 @@ import torch
 from torch.nn import functional as F
 
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.engines.heads import HEAD_TENSORS, Heads
-from xmask3d_rt.export.components import build_text_tower, load_weights, skip_initialization
-from xmask3d_rt.export.parity import relative_l2
-from xmask3d_rt.export.plain import head_shapes
-from xmask3d_rt.export.tolerances import STAGES
-from xmask3d_rt.export.weights import SyntheticWeights
+from xmask3d_rt.export.build.modules import build_text_tower, load_weights, skip_initialization
+from xmask3d_rt.export.build.tensors import head_shapes
+from xmask3d_rt.export.build.weights import SyntheticWeights
+from xmask3d_rt.export.parity.compare import relative_l2
+from xmask3d_rt.export.parity.limits import STAGES
 from xmask3d_rt.kernels import (
     build_label_tables,
     finish_votes,
@@ -29,7 +28,8 @@ from xmask3d_rt.kernels import (
 from xmask3d_rt.model.fusion import Fuser
 from xmask3d_rt.model.mask_decoder import PooledMaskEmbed
 from xmask3d_rt.model.projections import ConditionProjection
-from xmask3d_rt.text import tokenize
+from xmask3d_rt.nets.heads import HEAD_TENSORS, Heads
+from xmask3d_rt.text.tokenizer import tokenize
 
 DATA = Path(__file__).parent / "data" / "reference_parts.npz"
 CONFIG = get_preset("b15n4")

@@ -17,7 +17,8 @@ from plyfile import PlyData
 
 from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.result import Result, check_output
-from xmask3d_rt.scene import PointCloud, View
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.view import View
 
 XYZ = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 RGB = np.arange(15, dtype=np.uint8).reshape(5, 3)
@@ -387,7 +388,7 @@ import numpy as np, scipy.spatial, PIL.ImageFont
 torch.set_num_threads(1)
 from xmask3d_rt import PointCloud, Result
 from xmask3d_rt.classes import parse_classes
-import xmask3d_rt.preview
+import xmask3d_rt.viewing.preview
 cloud = PointCloud.load({str(shared / "scenes/kitchen/scene.ply")!r})
 n = len(cloud)
 labels = np.arange(n) % 3

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xmask3d_rt.export.train_step import check_train_step
+from xmask3d_rt.export.parity.train_step import check_train_step
 
 
 @pytest.mark.full

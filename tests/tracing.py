@@ -6,8 +6,8 @@ from pathlib import Path
 
 import xmask3d_rt.export as export_package
 import xmask3d_rt.kernels as kernels_package
-from xmask3d_rt.export import fingerprint
-from xmask3d_rt.export.fingerprint import hash_code
+from xmask3d_rt.export.build import fingerprint
+from xmask3d_rt.export.build.fingerprint import hash_code
 
 ROOTS = {
     "xmask3d_rt.export": Path(export_package.__file__).parent,
@@ -16,9 +16,9 @@ ROOTS = {
 }
 # What runs beside the engines, moves files or reports, and is no part of what is built.
 BESIDE = (
-    *("xmask3d_rt.kernels", "xmask3d_rt.errors", "xmask3d_rt.files", "xmask3d_rt.memory"),
-    *("xmask3d_rt.records", "xmask3d_rt.export.contracts", "xmask3d_rt.export.fingerprint"),
-    "xmask3d_rt.export.component_build",
+    *("xmask3d_rt.kernels", "xmask3d_rt.errors", "xmask3d_rt.files", "xmask3d_rt.system.memory"),
+    *("xmask3d_rt.records", "xmask3d_rt.export.graph.contracts"),
+    *("xmask3d_rt.export.build.fingerprint", "xmask3d_rt.export.build.component"),
     *(
         f"xmask3d_rt.engines.{name}"
         for name in ("base", "component", "files", "manifest", "options")

@@ -7,7 +7,8 @@ from xmask3d_rt.version import __version__
 
 if TYPE_CHECKING:
     from xmask3d_rt.result import Result
-    from xmask3d_rt.scene import PointCloud, View
+    from xmask3d_rt.scene.cloud import PointCloud
+    from xmask3d_rt.scene.view import View
     from xmask3d_rt.segmenter import Segmenter
 
 __all__ = [

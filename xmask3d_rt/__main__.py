@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line; Ctrl-C ends it in one line however early it comes."""
     try:
-        from xmask3d_rt.cli import main as run
+        from xmask3d_rt.cli.commands import main as run
 
         run()
     except KeyboardInterrupt:

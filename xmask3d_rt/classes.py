@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from xmask3d_rt.class_colors import choose_colors
-from xmask3d_rt.class_files import parse_class_text, read_class_file, unquote
 from xmask3d_rt.config import ASSETS, PRESETS, ClassSplit, get_preset
 from xmask3d_rt.errors import one_line
+from xmask3d_rt.text.class_files import parse_class_text, read_class_file, unquote
+from xmask3d_rt.viewing.class_colors import choose_colors
 
 CLASS_LISTS = ("scannet20", "scannet200", "nyu40")
 REPR_CLASSES = 8

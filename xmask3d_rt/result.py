@@ -15,16 +15,16 @@ import numpy as np
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.files import atomic_write
-from xmask3d_rt.other_class import DEFAULT_TITLE, append_class, check_min_score
-from xmask3d_rt.ply import write_labelled_ply
-from xmask3d_rt.result_files import HEAD_PREFIX, describe_run, read_result
-from xmask3d_rt.scene import PointCloud
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.ply import write_labelled_ply
+from xmask3d_rt.scene.result_files import HEAD_PREFIX, describe_run, read_result
+from xmask3d_rt.text.other_class import DEFAULT_TITLE, append_class, check_min_score
 from xmask3d_rt.version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from xmask3d_rt.legend import LegendRow
+    from xmask3d_rt.viewing.legend import LegendRow
 
 SUFFIXES = (".ply", ".npz", ".json", ".png")
 LEGEND_CLASSES = 40  # most frequent classes named in a picture
@@ -134,7 +134,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
-        from xmask3d_rt.result_html import render_html
+        from xmask3d_rt.viewing.html import render_html
 
         panels = self.draw_panels(HTML_PANEL)
         return render_html(self.describe(), panels, self.summarize()["classes"], self.notes)
@@ -261,7 +261,7 @@ class Result:
         Args:
             size: (rows, columns) of each.
         """
-        from xmask3d_rt.preview import render_previews
+        from xmask3d_rt.viewing.preview import render_previews
 
         colorings = {"labels": self.point_colors}
         if self.cloud.rgb is not None:
@@ -271,7 +271,7 @@ class Result:
 
     def picture(self) -> "Image.Image":
         """The cloud in its colours beside its labels, with a legend: what "….png" holds."""
-        from xmask3d_rt.picture import PANEL, draw_picture
+        from xmask3d_rt.viewing.picture import PANEL, draw_picture
 
         return draw_picture(self.describe(), self.draw_panels(PANEL), self.list_rows())
 
@@ -385,7 +385,7 @@ class Result:
 
     def list_rows(self) -> "list[LegendRow]":
         """Rows of a legend, the most frequent class first."""
-        from xmask3d_rt.legend import list_rows
+        from xmask3d_rt.viewing.legend import list_rows
 
         order = self._order_classes()
         names = [self.classes[index] for index in order]

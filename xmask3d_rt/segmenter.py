@@ -17,18 +17,32 @@ from torch import Tensor
 
 from xmask3d_rt.classes import ClassList, parse_classes, split_base_novel
 from xmask3d_rt.components import ENGINES, SPARSE_NETS
-from xmask3d_rt.engine_pipeline import EnginePipeline
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.engines.base import Engine
-from xmask3d_rt.engines.heads import Heads
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.rebuild import open_engines
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.head_votes import HEADS, HeadVotes
-from xmask3d_rt.host_copy import upload
 from xmask3d_rt.kernels import PointLabels, ProjectedView
-from xmask3d_rt.other_class import (
+from xmask3d_rt.nets.heads import Heads
+from xmask3d_rt.nets.sparse_unet import FoldedSparseUNet
+from xmask3d_rt.pipeline.engines import EnginePipeline
+from xmask3d_rt.pipeline.host_copy import upload
+from xmask3d_rt.pipeline.masks import check_finite
+from xmask3d_rt.pipeline.recorder import Recorder
+from xmask3d_rt.pipeline.view import (
+    CameraView,
+    LabelledView,
+    TextTarget,
+    ViewGroup,
+    ViewPipeline,
+)
+from xmask3d_rt.pipeline.votes import HEADS, HeadVotes
+from xmask3d_rt.result import Result
+from xmask3d_rt.scene.cloud import PointCloud, as_point_cloud
+from xmask3d_rt.scene.view import View
+from xmask3d_rt.scene.view_reader import list_views, read_groups
+from xmask3d_rt.text.embedder import TextEmbedder
+from xmask3d_rt.text.other_class import (
     DEFAULT_TITLE,
     append_class,
     check_min_score,
@@ -36,20 +50,7 @@ from xmask3d_rt.other_class import (
     gate_neutral,
     list_neutral,
 )
-from xmask3d_rt.recorder import Recorder
-from xmask3d_rt.result import Result
-from xmask3d_rt.scene import PointCloud, View, as_point_cloud
-from xmask3d_rt.text_embedder import TextEmbedder
-from xmask3d_rt.view_masks import check_finite
-from xmask3d_rt.view_pipeline import (
-    CameraView,
-    LabelledView,
-    TextTarget,
-    ViewGroup,
-    ViewPipeline,
-)
-from xmask3d_rt.view_reader import list_views, read_groups
-from xmask3d_rt.virtual_views import place_views
+from xmask3d_rt.viewing.virtual import place_views
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from benchmarks.kernel_cases.rooms import count_pairs, count_unet_pairs, make_voxels
 from benchmarks.registry import Forms, KernelCase
 from xmask3d_rt.config import SparseUNetConfig, get_preset
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.kernels import (
     Epilogue,
     KernelMap,
@@ -18,6 +17,7 @@ from xmask3d_rt.kernels import (
     sparse_conv,
 )
 from xmask3d_rt.model.sparse_unet import MinkUNet
+from xmask3d_rt.nets.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LAYERS = ((5, 3, 32), (3, 32, 32), (3, 96, 96), (3, 128, 96), (3, 256, 256))

@@ -32,7 +32,7 @@ run_step(step, path.parent, dict(os.environ), 60)
 """
 TENSORRT = """
 import os, pathlib, sys
-from xmask3d_rt.export.tensorrt_build import run_child
+from xmask3d_rt.export.backends.tensorrt import run_child
 path = pathlib.Path(sys.argv[1])
 code = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); "
 run_child("e", [sys.executable, "-c", code + "time.sleep(60)", str(path)], path.with_name("log"))

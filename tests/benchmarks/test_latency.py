@@ -15,7 +15,7 @@ from benchmarks import charts, latency, scene_runs
 from benchmarks import rows as rows_module
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.scene import PointCloud
+from xmask3d_rt.scene.cloud import PointCloud
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 POINTS = 6000
@@ -24,7 +24,10 @@ POINTS = 6000
 @pytest.fixture(scope="module")
 def measured():
     """The module with synthetic weights, timed on one view of a thin room."""
-    from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module_segmenter
+    from xmask3d_rt.export.parity.module_pipeline import (
+        load_synthetic_module,
+        make_module_segmenter,
+    )
 
     config = get_preset("tiny")
     scene = scene_runs.open_scene(None, config, views=1, points=POINTS)

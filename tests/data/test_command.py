@@ -6,7 +6,7 @@ import pytest
 from miniature import write_miniature
 from typer.testing import CliRunner
 
-from xmask3d_rt import cli
+from xmask3d_rt.cli import commands as cli
 
 
 def run(*args):

@@ -18,7 +18,7 @@ from xmask3d_rt.data.labels import preset_label_space
 from xmask3d_rt.data.released import INTRINSICS, read_caption_files, read_cloud_file
 from xmask3d_rt.data.room import write_room
 from xmask3d_rt.data.scene_folders import list_scene_folders, read_tensors
-from xmask3d_rt.preprocess import scale_intrinsics
+from xmask3d_rt.scene.prepare import scale_intrinsics
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines import Manifest, WeightSource
 from xmask3d_rt.engines.build_command import format_command, list_arguments
 from xmask3d_rt.engines.files import FileEntry
-from xmask3d_rt.engines.heads import HEAD_TENSORS, Heads
 from xmask3d_rt.engines.manifest import MANIFEST_NAME, describe_rebuild, salvage
 from xmask3d_rt.engines.options import MIB, BuildOptions, default_cache_dir
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.build_engines import app
+from xmask3d_rt.nets.heads import HEAD_TENSORS, Heads
+from xmask3d_rt.nets.sparse_unet import FoldedSparseUNet
 
 FILES = tuple(FileEntry(name, 1, 64 * "a") for name in ("b15n4.pth.tar", "sd.ckpt", "my clip.pt"))
 OPTIONS = BuildOptions(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from xmask3d_rt.cli_output import print_manifest
+from xmask3d_rt.cli.output import print_manifest
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines import Manifest, pick_device
 from xmask3d_rt.engines.build_command import list_arguments
@@ -18,9 +18,9 @@ from xmask3d_rt.engines.files import VERIFIED_NAME
 from xmask3d_rt.engines.manifest import MANIFEST_NAME, describe_rebuild
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, stamp_path
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export.build import _check_same
+from xmask3d_rt.export.build.directory import _check_same
+from xmask3d_rt.export.build.weights import SyntheticWeights
 from xmask3d_rt.export.build_engines import describe_component
-from xmask3d_rt.export.weights import SyntheticWeights
 
 VALUES = [
     *(None, True, False, 0, 1, -1, 2**31, 2**63, 10**30, 0.5, -0.0, 1e300, float("nan")),

@@ -7,8 +7,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from xmask3d_rt.config import Precision
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export.activation_ranges import find_overflows, measure_ranges
-from xmask3d_rt.export.precision import convert_onnx
+from xmask3d_rt.export.graph.precision import convert_onnx
+from xmask3d_rt.export.graph.ranges import find_overflows, measure_ranges
 
 SIDE, CHANNELS = 12, 8
 RNG = np.random.default_rng(5)
@@ -139,7 +139,7 @@ def test_bf16_values(block, tmp_path):
 
 
 def test_external_data(block, tmp_path, monkeypatch):
-    monkeypatch.setattr("xmask3d_rt.export.precision.EXTERNAL_DATA_BYTES", 1)
+    monkeypatch.setattr("xmask3d_rt.export.graph.precision.EXTERNAL_DATA_BYTES", 1)
     convert_onnx(block, tmp_path / "half.onnx", Precision.FP16)
     assert (tmp_path / "half.onnx.data").is_file()
     x = image_input()

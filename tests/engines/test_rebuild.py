@@ -14,9 +14,9 @@ from xmask3d_rt.engines.files import FileEntry
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.rebuild import make_command, rebuild_component
 from xmask3d_rt.errors import EngineError, StaleEngineError
-from xmask3d_rt.export.build import build_engines
-from xmask3d_rt.export.weights import SyntheticWeights
-from xmask3d_rt.processes import Outcome
+from xmask3d_rt.export.build.directory import build_engines
+from xmask3d_rt.export.build.weights import SyntheticWeights
+from xmask3d_rt.system.processes import Outcome
 
 CPU = torch.device("cpu")
 

@@ -16,17 +16,17 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.base import AxisRange, Signature, TensorSpec
 from xmask3d_rt.engines.compute_capability import find_gpu, parse_compute_capability
 from xmask3d_rt.engines.stamp import read_stamp
+from xmask3d_rt.engines.tensorrt_library import import_tensorrt
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export import tensorrt_build
-from xmask3d_rt.export.engine_cache import KEEP_PER_COMPONENT, EngineCache, hash_graph
-from xmask3d_rt.export.tensorrt_build import (
+from xmask3d_rt.export.backends import tensorrt as tensorrt_build
+from xmask3d_rt.export.backends.engine_cache import KEEP_PER_COMPONENT, EngineCache, hash_graph
+from xmask3d_rt.export.backends.tensorrt import (
     TensorRtSettings,
     build_tensorrt,
     choose_target,
     describe_failure,
     list_profiles,
 )
-from xmask3d_rt.tensorrt_library import import_tensorrt
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.compute_capability import find_gpu
 from xmask3d_rt.engines.stamp import BuildStamp, read_stamp, stamp_path
 from xmask3d_rt.engines.tensorrt import TensorRtEngine, pick_profile
+from xmask3d_rt.engines.tensorrt_library import import_tensorrt
 from xmask3d_rt.errors import EngineError, StaleEngineError
-from xmask3d_rt.export.tensorrt_build import TensorRtSettings, build_tensorrt
-from xmask3d_rt.tensorrt_library import import_tensorrt
+from xmask3d_rt.export.backends.tensorrt import TensorRtSettings, build_tensorrt
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)

@@ -12,8 +12,8 @@ from PIL import Image
 from small_presets import small_config
 from typer.testing import CliRunner
 
-from xmask3d_rt import cli
 from xmask3d_rt.classes import parse_classes
+from xmask3d_rt.cli import commands as cli
 from xmask3d_rt.config import RELEASED_PRESETS, ModelConfig, get_preset
 from xmask3d_rt.data.check import check_data
 from xmask3d_rt.data.collection import open_collection
@@ -25,7 +25,7 @@ from xmask3d_rt.data.view_index import count_views
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.evaluation.evaluate import EvaluateScenes, Evaluation, check_split, evaluate
 from xmask3d_rt.evaluation.iou import Confusion, score
-from xmask3d_rt.export.module_pipeline import load_synthetic_module, make_module_segmenter
+from xmask3d_rt.export.parity.module_pipeline import load_synthetic_module, make_module_segmenter
 from xmask3d_rt.many.sources import CheckpointSource, EngineSource, share_device
 
 TINY = get_preset("tiny")

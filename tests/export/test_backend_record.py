@@ -13,10 +13,11 @@ from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.backends import BACKENDS, get_backend, open_engine
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export import inductor_build, tensorrt_build
-from xmask3d_rt.export.build import build_engines
-from xmask3d_rt.export.contracts import get_contract
-from xmask3d_rt.export.weights import SyntheticWeights
+from xmask3d_rt.export.backends import inductor as inductor_build
+from xmask3d_rt.export.backends import tensorrt as tensorrt_build
+from xmask3d_rt.export.build.directory import build_engines
+from xmask3d_rt.export.build.weights import SyntheticWeights
+from xmask3d_rt.export.graph.contracts import get_contract
 
 
 def test_one_file_and_one_line_add_a_backend(monkeypatch, tmp_path):

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.export import build as build_module
 from xmask3d_rt.export import build_engines as script
-from xmask3d_rt.export.build import BuildResult
-from xmask3d_rt.export.fingerprint import read_versions
+from xmask3d_rt.export.build import directory as build_module
+from xmask3d_rt.export.build.directory import BuildResult
+from xmask3d_rt.export.build.fingerprint import read_versions
 
 WORDS = [
     *("auto", "cpu", "cuda", "cuda:0", "cuda:-1", "cuda:99999999999", "tpu", "", " ", "x" * 300),

@@ -14,9 +14,9 @@ from xmask3d_rt.engines.build_command import list_arguments
 from xmask3d_rt.engines.files import hash_file
 from xmask3d_rt.engines.rebuild import make_command
 from xmask3d_rt.errors import CheckpointError, EngineError
-from xmask3d_rt.export.build import build_engines
+from xmask3d_rt.export.build.directory import build_engines
+from xmask3d_rt.export.build.weights import FileWeights, SyntheticWeights
 from xmask3d_rt.export.build_engines import app
-from xmask3d_rt.export.weights import FileWeights, SyntheticWeights
 from xmask3d_rt.model.key_map import build_key_map
 from xmask3d_rt.model.synthetic import synthetic_tensor
 from xmask3d_rt.model.xmask3d import XMask3D

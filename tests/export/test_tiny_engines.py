@@ -9,15 +9,15 @@ from xmask3d_rt.components import COMPONENTS, ENGINES
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.engines import Manifest
 from xmask3d_rt.engines.backends import open_file
-from xmask3d_rt.export.components import build_module
-from xmask3d_rt.export.contracts import get_contract
-from xmask3d_rt.export.validation import (
+from xmask3d_rt.export.build.modules import build_module
+from xmask3d_rt.export.build.weights import SyntheticWeights
+from xmask3d_rt.export.graph.contracts import get_contract
+from xmask3d_rt.export.graph.validation import (
     check_graph,
     check_values,
     compute_reference,
     make_inputs,
 )
-from xmask3d_rt.export.weights import SyntheticWeights
 
 CPU = torch.device("cpu")
 CONFIG = get_preset("tiny")

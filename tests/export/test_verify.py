@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from xmask3d_rt import cli
+from xmask3d_rt.cli import commands as cli
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.data.room import generate_room, write_room
 from xmask3d_rt.export import verify as script
-from xmask3d_rt.export.cases import CASE_INPUTS, read_arrays, write_arrays
-from xmask3d_rt.export.parity import HEADS, Row
+from xmask3d_rt.export.parity.cases import CASE_INPUTS, read_arrays, write_arrays
+from xmask3d_rt.export.parity.compare import HEADS, Row
 from xmask3d_rt.export.verify import app, check_case, check_scene, open_module, pick_views
 from xmask3d_rt.segmenter import Segmenter
 

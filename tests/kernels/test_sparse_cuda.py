@@ -6,9 +6,9 @@ from torch import Tensor
 
 from tests.kernels.clouds import random_voxels
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.kernels import Epilogue, UNetMaps, build_unet_maps, sparse_conv, voxelize
 from xmask3d_rt.model.sparse_unet import MinkUNet
+from xmask3d_rt.nets.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 
 pytestmark = pytest.mark.gpu
 # Relative L2: another order of summation; one rounding of inputs that were rounded alike.

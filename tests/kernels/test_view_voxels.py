@@ -11,7 +11,6 @@ from torch import Tensor
 from tests.kernels.clouds import grid_voxels, random_voxels
 from tests.kernels.no_wait import WaitError, no_wait
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.kernels import (
     KernelMap,
     UNetMaps,
@@ -27,6 +26,7 @@ from xmask3d_rt.kernels import (
 from xmask3d_rt.kernels.coords import COORD_LIMIT
 from xmask3d_rt.kernels.kernel_map.reference import downsample_coords_reference
 from xmask3d_rt.model.sparse_unet import MinkUNet
+from xmask3d_rt.nets.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 
 LEVELS = 4
 PADDED = pytest.mark.parametrize("padded", [True, False])

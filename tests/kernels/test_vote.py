@@ -197,7 +197,7 @@ def test_pairs_equal_dense_votes_bit_for_bit(classes, seen, monkeypatch):
 
 MEMORY_OF_MANY_CLASSES = """
 import resource, torch
-from xmask3d_rt.head_votes import HeadVotes
+from xmask3d_rt.pipeline.votes import HeadVotes
 from xmask3d_rt.kernels import PointLabels
 torch.set_num_threads(1)
 points, classes = 1_000_000, 2_000

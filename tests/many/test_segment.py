@@ -10,8 +10,8 @@ import pytest
 from plyfile import PlyData
 from typer.testing import CliRunner
 
-from xmask3d_rt import cli
 from xmask3d_rt.classes import parse_classes
+from xmask3d_rt.cli import commands as cli
 from xmask3d_rt.data.room import generate_room, write_room
 from xmask3d_rt.many.jobs import LOG_FILE, JobLog, run_jobs
 from xmask3d_rt.many.segment import SceneFiles, SegmentScenes, read_scene_list

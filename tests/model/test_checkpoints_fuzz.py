@@ -313,7 +313,7 @@ CLAIMS = {
 MEASURE = """
 import sys, time
 from xmask3d_rt.errors import CheckpointError
-from xmask3d_rt.memory import read_peak_memory
+from xmask3d_rt.system.memory import read_peak_memory
 from xmask3d_rt.model.checkpoints.weight_file import open_weights
 for path in sys.argv[1:]:
     before, started = read_peak_memory(), time.process_time()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.model.clip import IMAGE_MEAN, IMAGE_STD, Clip
 from xmask3d_rt.model.text_encoder import TextTransformer
-from xmask3d_rt.text import tokenize
+from xmask3d_rt.text.tokenizer import tokenize
 
 CONFIG = dataclasses.replace(get_preset("tiny").clip, text_layers=2, vision_layers=2)
 

@@ -7,7 +7,7 @@ import torch
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.model.clip import Clip
 from xmask3d_rt.model.synthetic import synthetic_tensor
-from xmask3d_rt.text import tokenize
+from xmask3d_rt.text.tokenizer import tokenize
 
 pytestmark = pytest.mark.full
 CONFIG = get_preset("b15n4")

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.kernels import build_unet_maps
 from xmask3d_rt.model.sparse_unet import BinaryHead, MinkUNet, PointEncoder
+from xmask3d_rt.nets.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 
 CONFIG = get_preset("tiny")
 

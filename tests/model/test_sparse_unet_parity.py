@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.kernels import build_unet_maps
 from xmask3d_rt.model.sparse_unet import BinaryHead, PointEncoder
 from xmask3d_rt.model.synthetic import synthetic_tensor
+from xmask3d_rt.nets.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 
 CONFIG = get_preset("b15n4")
 TOLERANCE = 5e-6  # relative L2 in float32; another order of summation moves them by 1e-6

@@ -10,7 +10,7 @@ from xmask3d_rt.data.room import generate_room
 from xmask3d_rt.kernels import project_view, voxelize
 from xmask3d_rt.model.synthetic import fill_synthetic
 from xmask3d_rt.model.xmask3d import XMask3D
-from xmask3d_rt.preprocess import prepare_view, resize_depth_nearest
+from xmask3d_rt.scene.prepare import prepare_view, resize_depth_nearest
 from xmask3d_rt.training.batch import TrainingSample
 
 SPACING = 0.12

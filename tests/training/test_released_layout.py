@@ -9,14 +9,14 @@ from small_presets import use_micro_presets
 from typer.testing import CliRunner
 
 from xmask3d_rt.classes import parse_classes
-from xmask3d_rt.cli import app
+from xmask3d_rt.cli.commands import app
 from xmask3d_rt.config import RELEASED_PRESETS, get_preset
 from xmask3d_rt.data.collection import open_collection
 from xmask3d_rt.data.training_views import SceneViewDataset
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.export.build_engines import app as build_app
-from xmask3d_rt.head_votes import HEADS
 from xmask3d_rt.many.sources import CheckpointSource, EngineSource
+from xmask3d_rt.pipeline.votes import HEADS
 from xmask3d_rt.training.checkpoint import LAST
 
 AGREE = 0.995  # share of points with the same label by module and engines

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from xmask3d_rt.cli import app
+from xmask3d_rt.cli.commands import app
 from xmask3d_rt.data.room import generate_room, write_room
 from xmask3d_rt.training.checkpoint import LAST
 

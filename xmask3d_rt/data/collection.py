@@ -13,7 +13,7 @@ import numpy as np
 from xmask3d_rt.data.labelled import SceneCollection
 from xmask3d_rt.data.released import is_released, open_released
 from xmask3d_rt.data.scene_folders import open_scene_folders
-from xmask3d_rt.image_files import read_ids
+from xmask3d_rt.scene.image_files import read_ids
 
 
 def open_collection(folder: str | os.PathLike[str], split: str) -> SceneCollection:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from xmask3d_rt.command_errors import EXIT_MISMATCH
+from xmask3d_rt.cli.errors import EXIT_MISMATCH
 from xmask3d_rt.many.command import (
     AttemptsOption,
     WorkersOption,

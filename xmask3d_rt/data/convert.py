@@ -33,7 +33,7 @@ from xmask3d_rt.data.scene_folders import (
     read_json_object,
 )
 from xmask3d_rt.files import atomic_write, hash_file, replace_folder, stage_beside
-from xmask3d_rt.frame_files import list_visible
+from xmask3d_rt.scene.frame_files import list_visible
 
 HASHES_FILE = "hashes.json"
 FORMAT = "xmask3d scenes 1"

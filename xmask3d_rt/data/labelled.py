@@ -9,7 +9,8 @@ import numpy as np
 
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.data.labels import LabelSource, pick_label_set
-from xmask3d_rt.scene import PointCloud, View
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.view import View
 
 SPLITS = ("train", "val", "test")
 

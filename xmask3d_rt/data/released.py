@@ -25,10 +25,11 @@ import torch
 from xmask3d_rt.data.labelled import SceneCollection
 from xmask3d_rt.data.labels import LABEL_SETS
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.frame_files import list_visible
-from xmask3d_rt.preprocess import scale_intrinsics
-from xmask3d_rt.rgbd import list_colors, load_rgbd
-from xmask3d_rt.scene import PointCloud, View
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.frame_files import list_visible
+from xmask3d_rt.scene.prepare import scale_intrinsics
+from xmask3d_rt.scene.rgbd import list_colors, load_rgbd
+from xmask3d_rt.scene.view import View
 
 CLOUDS, CLOUDS_200, FRAMES, CAPTIONS = "scannet_3d", "scannet_3d_200", "scannet_2d", "caption"
 CLOUD_SUFFIX = "_vh_clean_2.pth"

@@ -25,8 +25,8 @@ from xmask3d_rt.data.rooms.kinds import KINDS, OTHER_FURNITURE, list_classes
 from xmask3d_rt.data.rooms.lighting import Lamp, find_surface, light_surface, make_lamp, shade
 from xmask3d_rt.data.rooms.sampling import sample_surfaces
 from xmask3d_rt.data.rooms.sensor import ExactView, measure_depth, take_image
-from xmask3d_rt.rgbd_writer import atomic_folder, write_views
-from xmask3d_rt.scene import View
+from xmask3d_rt.scene.rgbd_writer import atomic_folder, write_views
+from xmask3d_rt.scene.view import View
 
 FOCAL = 0.8125  # focal length over image width: 520 px at 640, as of common depth cameras
 POINT_NOISE = 0.002  # metres, standard deviation of a point's coordinates at usual noise

@@ -28,9 +28,10 @@ from xmask3d_rt.data.labelled import SPLITS, SceneCollection
 from xmask3d_rt.data.labels import own_label_source
 from xmask3d_rt.data.released import LABEL_FOLDERS
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.frame_files import list_visible
-from xmask3d_rt.rgbd import load_rgbd
-from xmask3d_rt.scene import PointCloud, View
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.frame_files import list_visible
+from xmask3d_rt.scene.rgbd import load_rgbd
+from xmask3d_rt.scene.view import View
 
 DATASET_FILE, CLASSES_FILE, CAPTIONS_FILE = "dataset.json", "classes.txt", "captions.json"
 CLOUD_FILES = ("scene.safetensors", "scene.ply")

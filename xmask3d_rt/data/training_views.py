@@ -19,8 +19,8 @@ from xmask3d_rt.data.labelled import LabelledScene
 from xmask3d_rt.data.labels import LabelSpace, make_label_space
 from xmask3d_rt.data.view_index import ViewRule, index_views, project_prepared
 from xmask3d_rt.many.jobs import Progress
-from xmask3d_rt.preprocess import prepare_view, resize_depth_nearest
-from xmask3d_rt.scene import View
+from xmask3d_rt.scene.prepare import prepare_view, resize_depth_nearest
+from xmask3d_rt.scene.view import View
 from xmask3d_rt.training.batch import TrainingSample
 
 KEPT_SCENES = 4  # in memory per loader process; a scene is 4 MB

@@ -25,8 +25,8 @@ from xmask3d_rt.many.jobs import Job, JobLog, Progress, run_jobs
 from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.sources import limit_threads
 from xmask3d_rt.many.workers import Resources, Work
-from xmask3d_rt.preprocess import PreparedView, prepare_view
-from xmask3d_rt.scene import PointCloud
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.prepare import PreparedView, prepare_view
 
 logger = logging.getLogger(__name__)
 

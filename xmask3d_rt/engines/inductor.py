@@ -30,7 +30,7 @@ _BF16 = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 
 class InductorEngine(Engine):
-    """A `.pt2` package made by `export/inductor_build.py`.
+    """A `.pt2` package made by `export/backends/inductor.py`.
 
     Args:
         component: name used in messages.
@@ -159,9 +159,9 @@ BACKEND = Backend(
     half=_pick_half,
     built_from=BuiltFrom.MODULE,
     artifact=lambda precision: "model.pt2",
-    compiler="xmask3d_rt.export.inductor_build:compile_component",
-    settings="xmask3d_rt.export.inductor_build:describe_settings",
-    code=("xmask3d_rt.export.inductor_build",),
+    compiler="xmask3d_rt.export.backends.inductor:compile_component",
+    settings="xmask3d_rt.export.backends.inductor:describe_settings",
+    code=("xmask3d_rt.export.backends.inductor",),
 )
 
 

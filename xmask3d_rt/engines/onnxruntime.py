@@ -13,7 +13,7 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile, typed_name
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.errors import EngineError, first_line
-from xmask3d_rt.extras import describe_install
+from xmask3d_rt.system.extras import describe_install
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Backend, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.errors import EngineError
-from xmask3d_rt.extras import describe_install
-from xmask3d_rt.memory import count_cores
+from xmask3d_rt.system.extras import describe_install
+from xmask3d_rt.system.memory import count_cores
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 

@@ -15,7 +15,7 @@ from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.engines.build_command import list_arguments, list_weight_options
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError, StaleEngineError
-from xmask3d_rt.processes import run_command
+from xmask3d_rt.system.processes import run_command
 
 logger = logging.getLogger(__name__)
 

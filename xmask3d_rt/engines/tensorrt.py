@@ -25,9 +25,9 @@ from xmask3d_rt.engines.backend import Backend, BuiltFrom, EngineFile
 from xmask3d_rt.engines.base import Engine, Signature
 from xmask3d_rt.engines.manifest import describe_rebuild
 from xmask3d_rt.engines.stamp import WEIGHTS_INSIDE, BuildStamp, describe_engine_fix, read_stamp
+from xmask3d_rt.engines.tensorrt_library import TensorRtLibrary, import_tensorrt
 from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.files import atomic_write
-from xmask3d_rt.tensorrt_library import TensorRtLibrary, import_tensorrt
 
 logger = logging.getLogger(__name__)
 
@@ -321,8 +321,8 @@ BACKEND = Backend(
     half=lambda device: Precision.FP16,
     built_from=BuiltFrom.TYPED_GRAPH,
     artifact=lambda precision: "model.engine",
-    compiler="xmask3d_rt.export.tensorrt_build:compile_component",
-    settings="xmask3d_rt.export.tensorrt_build:describe_settings",
-    code=("xmask3d_rt.export.tensorrt_build", "xmask3d_rt.export.tensorrt_child"),
+    compiler="xmask3d_rt.export.backends.tensorrt:compile_component",
+    settings="xmask3d_rt.export.backends.tensorrt:describe_settings",
+    code=("xmask3d_rt.export.backends.tensorrt", "xmask3d_rt.export.backends.tensorrt_child"),
     ahead_of_time=True,
 )

@@ -22,12 +22,13 @@ from xmask3d_rt.data.labels import LabelSpace, make_label_space
 from xmask3d_rt.data.view_index import ViewRule, count_views
 from xmask3d_rt.evaluation.iou import Confusion, Score, score
 from xmask3d_rt.files import atomic_write
-from xmask3d_rt.head_votes import HEADS
 from xmask3d_rt.many.jobs import ATTEMPTS, Job, JobLog, Progress, run_jobs
 from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.sources import SegmenterSource
 from xmask3d_rt.many.workers import Resources, Work
-from xmask3d_rt.scene import PointCloud, View
+from xmask3d_rt.pipeline.votes import HEADS
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.view import View
 from xmask3d_rt.version import __version__
 
 if TYPE_CHECKING:

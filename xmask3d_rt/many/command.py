@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xmask3d_rt.command_errors import EXIT_MISMATCH
+from xmask3d_rt.cli.errors import EXIT_MISMATCH
 from xmask3d_rt.many.jobs import ATTEMPTS, JobLog, run_jobs
 from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.workers import Resources
-from xmask3d_rt.memory import count_cores
+from xmask3d_rt.system.memory import count_cores
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out_console = Console()

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.extras import describe_install
 from xmask3d_rt.many.workers import OpenWorker, Resources, Slot, WorkerHands
+from xmask3d_rt.system.extras import describe_install
 
 logger = logging.getLogger(__name__)
 

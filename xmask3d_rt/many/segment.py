@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmask3d_rt.classes import ClassList
-from xmask3d_rt.frame_files import list_visible
 from xmask3d_rt.many.jobs import Job
 from xmask3d_rt.many.sources import SegmenterSource
 from xmask3d_rt.many.workers import Work
-from xmask3d_rt.rgbd import read_rgbd
-from xmask3d_rt.scene import PointCloud
+from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.frame_files import list_visible
+from xmask3d_rt.scene.rgbd import read_rgbd
 
 if TYPE_CHECKING:
     from xmask3d_rt.segmenter import Segmenter

@@ -138,7 +138,7 @@ class CheckpointSource:
             CheckpointError: a file is unreadable, of another model or incomplete.
         """
         from xmask3d_rt.engines.backends import pick_device
-        from xmask3d_rt.export.module_pipeline import make_module_segmenter
+        from xmask3d_rt.export.parity.module_pipeline import make_module_segmenter
         from xmask3d_rt.model.checkpoints import load_checkpoints
         from xmask3d_rt.model.synthetic import fill_synthetic
         from xmask3d_rt.model.xmask3d import XMask3D

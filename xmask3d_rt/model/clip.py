@@ -121,7 +121,7 @@ class Clip(TextTransformer):
         """Text embeddings: the projected hidden state of each row's end token.
 
         Args:
-            token_ids: [T, L] int64 of `xmask3d_rt.text.tokenize`; the end token has the
+            token_ids: [T, L] int64 of `xmask3d_rt.text.tokenizer.tokenize`; the end token has the
                 largest id.
 
         Returns:

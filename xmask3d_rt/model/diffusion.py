@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from xmask3d_rt.config import DiffusionConfig
 from xmask3d_rt.model.layers import run_checkpointed
 from xmask3d_rt.model.text_encoder import TextTransformer
-from xmask3d_rt.text import sd_empty_prompt_ids
+from xmask3d_rt.text.tokenizer import sd_empty_prompt_ids
 
 TAPPED_RESNET = 2  # of the three residual blocks of an up block
 LAST_DECODER_TAP = 1  # up block of the VAE decoder with the last tap

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xmask3d_rt.memory import count_cores
 from xmask3d_rt.model.key_map import NAMESPACES, Source, build_key_map
+from xmask3d_rt.system.memory import count_cores
 
 MAX_WORKERS = 4  # each holds one tensor beside the model
 

@@ -28,7 +28,7 @@ from xmask3d_rt.model.mask_decoder import MaskDecoder
 from xmask3d_rt.model.pixel_decoder import PixelDecoder
 from xmask3d_rt.model.projections import ConditionProjection, FeatureProjections
 from xmask3d_rt.model.sparse_unet import BinaryHead, PointEncoder
-from xmask3d_rt.text import sd_empty_prompt_ids, tokenize
+from xmask3d_rt.text.tokenizer import sd_empty_prompt_ids, tokenize
 
 
 @dataclass(frozen=True)

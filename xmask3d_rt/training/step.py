@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xmask3d_rt.config import Precision
 from xmask3d_rt.model.diffusion import ImageFeatures
 from xmask3d_rt.model.xmask3d import XMask3D
-from xmask3d_rt.text import tokenize
+from xmask3d_rt.text.tokenizer import tokenize
 from xmask3d_rt.training.batch import TrainingBatch
 from xmask3d_rt.training.config import TrainingConfig
 from xmask3d_rt.training.criterion import Criterion, Losses

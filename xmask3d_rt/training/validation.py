@@ -12,7 +12,7 @@ from xmask3d_rt.data.collection import open_collection
 from xmask3d_rt.data.labels import make_label_space
 from xmask3d_rt.evaluation.iou import Confusion, score
 from xmask3d_rt.model.xmask3d import XMask3D
-from xmask3d_rt.rgbd import spread_views
+from xmask3d_rt.scene.rgbd import spread_views
 
 
 class SceneValidator:
@@ -44,7 +44,7 @@ class SceneValidator:
 
     def __call__(self, model: XMask3D) -> Mapping[str, float]:
         """`val_hiou`, `val_miou_base`, `val_miou_novel` in percent; 0 for classes none has."""
-        from xmask3d_rt.export.module_pipeline import make_module_segmenter
+        from xmask3d_rt.export.parity.module_pipeline import make_module_segmenter
 
         segmenter = make_module_segmenter(model.eval())
         confusion = Confusion(len(self._classes))

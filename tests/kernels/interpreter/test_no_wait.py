@@ -6,7 +6,6 @@ from torch import Tensor
 
 from tests.kernels.no_wait import WaitError, no_wait
 from xmask3d_rt.config import get_preset
-from xmask3d_rt.engines.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 from xmask3d_rt.kernels import (
     ProjectedView,
     ViewVoxels,
@@ -28,6 +27,7 @@ from xmask3d_rt.kernels import (
 )
 from xmask3d_rt.kernels.nearest_fill.op import nearest_known
 from xmask3d_rt.model.sparse_unet import MinkUNet
+from xmask3d_rt.nets.sparse_unet import FoldedSparseUNet, fold_sparse_unet
 
 N, GRID = 200, (24, 32)
 EMBED, FEAT, QUERIES, CLASSES = 16, 8, 5, 4

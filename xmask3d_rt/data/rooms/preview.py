@@ -3,10 +3,10 @@
 import numpy as np
 from PIL import Image
 
-from xmask3d_rt.class_colors import choose_colors
 from xmask3d_rt.data.room import Room
-from xmask3d_rt.legend import list_rows
-from xmask3d_rt.picture import draw_picture
+from xmask3d_rt.viewing.class_colors import choose_colors
+from xmask3d_rt.viewing.legend import list_rows
+from xmask3d_rt.viewing.picture import draw_picture
 
 COLUMNS = 2  # of views, each with its labels beside it
 UNLABELLED = (255, 255, 255)

@@ -1,0 +1,1 @@
+"""What each backend compiles a graph or a module with."""

@@ -1,0 +1,1 @@
+"""Engine directories: planned, built where something changed, checked, put in place."""

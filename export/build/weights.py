@@ -1,0 +1,128 @@
+"""Where a build reads its tensors from: the synthetic rule, or the user's weight files."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.engines.component import WeightSource
+from xmask3d_rt.engines.files import FileEntry
+from xmask3d_rt.errors import CheckpointError
+from xmask3d_rt.export.build.fingerprint import hash_modules
+from xmask3d_rt.model import key_map, synthetic
+from xmask3d_rt.model.checkpoints import loading
+from xmask3d_rt.model.xmask3d import XMask3D
+
+
+class Weights(Protocol):
+    """Tensors by their name in the whole model, and what identifies them."""
+
+    @property
+    def source(self) -> WeightSource:
+        """What the manifest records about them."""
+
+    def fingerprint(self, namespaces: Iterable[str]) -> str:
+        """Hash that changes whenever a tensor of one of these weight files does."""
+
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor `name`, which has `shape`.
+
+        Raises:
+            CheckpointError: it is missing or has another shape.
+        """
+
+
+class SyntheticWeights:
+    """Weights made by rule (`model/synthetic.py`), any width, no file."""
+
+    @property
+    def source(self) -> WeightSource:
+        """Kind `synthetic`."""
+        return WeightSource("synthetic")
+
+    def fingerprint(self, namespaces: Iterable[str]) -> str:
+        """Hash of the rule's own code and of the names it is applied to."""
+        return hash_modules((synthetic.__name__, key_map.__name__))
+
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor `name` by the rule.
+
+        Raises:
+            CheckpointError: no rule covers it.
+        """
+        try:
+            source = key_map.map_name(name)
+            parts = [
+                synthetic.synthetic_tensor(source.namespace, key, part)
+                for key, part in zip(source.keys, source.shapes(shape), strict=True)
+            ]
+        except KeyError as error:
+            raise CheckpointError(f"synthetic weights have no {name!r}: {error}") from error
+        tensors = [torch.from_numpy(part) for part in parts if part is not None]
+        if len(tensors) != len(parts):
+            raise CheckpointError(f"{name!r} is not a learned weight, it cannot be synthetic")
+        return source.assemble(tensors)
+
+
+class FileWeights:
+    """The user's weight files, checked completely before the first tensor is read.
+
+    Args:
+        config: of the model; decides which tensors are needed.
+        xmask3d: the trained part, as released or as training writes it.
+        sd: Stable Diffusion v1, a file or a diffusers folder.
+        clip: CLIP ViT-L-14. Where `sd` and `clip` are None the tensors of these networks are
+            made by the rule: for checkpoints that were trained beside such.
+        cache_dir: where converted copies are kept; None keeps none.
+
+    Raises:
+        CheckpointError: a file is missing, unreadable, of another model or incomplete.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        xmask3d: Path,
+        sd: Path | None,
+        clip: Path | None,
+        cache_dir: Path | None = None,
+    ) -> None:
+        with torch.device("meta"):
+            state = XMask3D(config).state_dict()
+        self._opened = loading.open_checkpoints(
+            state, xmask3d=xmask3d, sd=sd, clip=clip, cache_dir=cache_dir
+        )
+        self._rule = SyntheticWeights()
+
+    @property
+    def source(self) -> WeightSource:
+        """Kind `files`, or `mixed` with the rule, with name, size and SHA-256 of each file."""
+        entries = (opened.entry for opened in self._opened.values())
+        files = tuple(FileEntry(e.path.name, e.size, e.sha256) for e in entries)
+        return WeightSource("files" if len(files) == len(key_map.NAMESPACES) else "mixed", files)
+
+    def fingerprint(self, namespaces: Iterable[str]) -> str:
+        """The hashes of the files of these namespaces, and of the code that reads them."""
+        parts = [
+            self._opened[namespace].entry.sha256
+            if namespace in self._opened
+            else self._rule.fingerprint((namespace,))
+            for namespace in sorted(namespaces)
+        ]
+        return " ".join([*parts, hash_modules((loading.__name__, key_map.__name__))])
+
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor `name`, in the file's precision.
+
+        Raises:
+            CheckpointError: no file has it, nor does the rule make it.
+        """
+        for opened in self._opened.values():
+            if name in opened.match.sources:
+                return opened.match.load(name)
+        if self.source.kind == "mixed":
+            return self._rule.read(name, shape)
+        raise CheckpointError(f"no weight file has {name!r}; it is no tensor of this model")

@@ -1,0 +1,1 @@
+"""ONNX graphs: contracts, export, precision, validation."""

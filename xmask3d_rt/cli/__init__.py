@@ -1,0 +1,1 @@
+"""The `xmask3d` command."""

@@ -1,0 +1,1 @@
+"""Parts of the model that run outside engines."""

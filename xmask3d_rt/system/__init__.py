@@ -1,0 +1,1 @@
+"""The machine: memory, child processes, Ctrl-C, what can be installed."""

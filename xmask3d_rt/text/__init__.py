@@ -1,0 +1,1 @@
+"""Class names: read, split into tokens, embedded."""

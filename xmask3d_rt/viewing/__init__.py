@@ -1,0 +1,1 @@
+"""Which way is up, cameras for clouds without any, pictures."""
