@@ -49,7 +49,7 @@ def mutate_json(draw, seeds):
         container, key = draw(st.sampled_from(places))
         edit = draw(st.sampled_from(["value", "value", "delete", "swap", "key"]))
         if edit == "value":
-            container[key] = draw(st.sampled_from(VALUES))
+            container[key] = copy.deepcopy(draw(st.sampled_from(VALUES)))
         elif edit == "delete":
             del container[key]
         elif edit == "swap":

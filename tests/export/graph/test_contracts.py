@@ -117,7 +117,7 @@ def test_names_are_those_of_the_components():
 
 
 def test_feature_names_are_declared_once():
-    root = Path(xmask3d_rt.__file__).parents[2]
+    root = Path(xmask3d_rt.__file__).parents[1]
     spelled = {
         path.relative_to(root)
         for folder in ("xmask3d_rt", "export", "kernels", "benchmarks")
