@@ -142,11 +142,11 @@ def test_each_stage_is_captured_once_per_slot_and_batch():
     engines = make_engines()
     feature_pass = FeaturePass(engines, MixingHeads(), CPU, True, streams)
     run_batches(streams, feature_pass, make_batches([2] * 8 + [1]))
-    # two slots: called, then captured and replayed, then replayed twice more
+    # two sets of buffers: called, then captured and replayed, then replayed twice more
     assert sorted(streams.captured) == ["lane 1"] * 4 + ["lane 2"] * 6
     assert streams.replayed == 2 * 3 * len(STAGES)
     for engine in engines.values():
-        assert len(set(engine.bound)) == 2  # a set of buffers per slot, whatever the batch
+        assert len(set(engine.bound)) == 2  # one of each set, whatever the batch
 
 
 def test_engines_that_cannot_be_captured_are_called():

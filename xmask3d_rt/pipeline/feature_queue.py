@@ -15,8 +15,8 @@ from xmask3d_rt.errors import EngineError
 from xmask3d_rt.nets.heads import Heads
 from xmask3d_rt.pipeline.feature_stages import (
     Buffers,
+    BufferSet,
     Pending,
-    Slot,
     Stage,
     allocate_buffers,
     infer_in_place,
@@ -25,7 +25,7 @@ from xmask3d_rt.pipeline.masks import ViewMasks, embed_masks, is_finite
 from xmask3d_rt.pipeline.recorder import Recorder
 from xmask3d_rt.pipeline.streams import Lane, Streams
 
-SLOTS = 2  # one batch under way on the caller's stream, the next one's VAE beside it
+BUFFER_SETS = 2  # one batch under way on the caller's stream, the next one's VAE beside it
 COMPONENTS = ("mask_head", "mask_clip")  # whose embeddings are checked
 
 
@@ -36,10 +36,10 @@ class FeatureQueue:
         side            └ VAE encoder ─┬ VAE decoder ─┐
         caller   sparse nets …         └ UNet         └ mask head, MaskCLIP, copy of the results
 
-    Two slots of buffers are used in turn, so that the VAE of the next batch may run while the
+    Two sets of buffers are used in turn, so that the VAE of the next batch may run while the
     UNet and the mask head still read the features of this one. Waits:
 
-    - the image is written once the slot's last batch is over, MaskCLIP being its last reader;
+    - the image is written once the set's last batch is over, MaskCLIP being its last reader;
     - the VAE after the image, the UNet after the encoder, the mask head after the decoder;
     - a UNet after the previous batch, as both use the same engines, whatever stream either
       was finished on. The VAE's engines run on the side stream alone.
@@ -76,82 +76,84 @@ class FeatureQueue:
             name: Stage(name, step, lane, streams, graphs and engine.capturable)
             for name, (lane, engine, step) in work.items()
         }
-        self._slots = [self._make_slot(index, engines, batch, device) for index in range(SLOTS)]
+        self._buffer_sets = [
+            self._make_buffers(index, engines, batch, device) for index in range(BUFFER_SETS)
+        ]
         self._turn = 0
-        self._finished = self._slots[-1].idle
+        self._finished = self._buffer_sets[-1].idle
 
-    def _make_slot(
+    def _make_buffers(
         self, index: int, engines: Mapping[str, Engine], batch: int, device: torch.device
-    ) -> Slot:
+    ) -> BufferSet:
         buffers = allocate_buffers(engines.values(), batch, device)
         buffers["mask_embed"] = torch.empty_like(buffers["mask_embed_clip"])
         for component in COMPONENTS:
             buffers[_flag(component)] = torch.ones((), dtype=torch.bool, device=device)
         # the memory may have been another tensor's, with work on this stream that still uses it
-        return Slot(index, buffers, idle=self._streams.record(self._streams.current()))
+        return BufferSet(index, buffers, idle=self._streams.record(self._streams.current()))
 
     def start(self, image: Tensor, recorder: Recorder, source: Any) -> Pending:
         """Copy the image and queue the VAE; see `FeaturePass.start`."""
-        streams, slot = self._streams, self._slots[self._turn % SLOTS]
-        buffer = slot.buffers["image"]
+        streams, buffer_set = self._streams, self._buffer_sets[self._turn % BUFFER_SETS]
+        buffer = buffer_set.buffers["image"]
         _check_input("image", image, buffer)
         batch = image.shape[0]
         self._turn += 1
-        slot.turn = self._turn
+        buffer_set.turn = self._turn
         source = streams.current() if source is None else source
-        streams.wait(source, slot.idle)
+        streams.wait(source, buffer_set.idle)
         try:
             # on the stream the image was made on: its memory is free for reuse there after this
             with streams.on(source):
                 buffer[:batch].copy_(image)
             streams.wait(self._side, streams.record(source))
             with recorder.measure("VAE encoder"):
-                self._stages["VAE encoder"].queue(slot, batch, self._side)
-            slot.encoded = streams.record(self._side)
+                self._stages["VAE encoder"].queue(buffer_set, batch, self._side)
+            buffer_set.encoded = streams.record(self._side)
             with recorder.measure("VAE decoder"):
-                self._stages["VAE decoder"].queue(slot, batch, self._side)
+                self._stages["VAE decoder"].queue(buffer_set, batch, self._side)
         finally:
             # until `finish` puts its own end here, in case the batch is given up
-            slot.decoded = slot.idle = streams.record(self._side)
-        return Pending(image, {}, slot, slot.turn)
+            buffer_set.decoded = buffer_set.idle = streams.record(self._side)
+        return Pending(image, {}, buffer_set, buffer_set.turn)
 
     def finish(
-        self, pending: Pending, slot: Slot, imp_condition: Tensor, recorder: Recorder
+        self, pending: Pending, buffer_set: BufferSet, imp_condition: Tensor, recorder: Recorder
     ) -> ViewMasks:
         """Queue the rest on the current stream; see `FeaturePass.finish`."""
-        if pending.turn != slot.turn:
+        if pending.turn != buffer_set.turn:
             raise EngineError(
-                f"feature pass: finish of a batch that {SLOTS} later ones took the place of, or "
-                f"that is finished; finish each batch once, before the second start after it"
+                f"feature pass: finish of a batch that {BUFFER_SETS} later ones took the place of, "
+                f"or that is finished; finish each batch once, before the second start after it"
             )
         streams, batch = self._streams, len(pending.image)
-        current, buffer = streams.current(), slot.buffers["imp_condition"]
+        current, buffer = streams.current(), buffer_set.buffers["imp_condition"]
         _check_input("imp_condition", imp_condition, buffer, batch)
-        slot.turn = 0
+        buffer_set.turn = 0
         streams.wait(current, self._finished)
-        streams.wait(current, slot.encoded)
+        streams.wait(current, buffer_set.encoded)
         try:
             with streams.on(current):
                 buffer[:batch].copy_(imp_condition)
             with recorder.measure("UNet"):
-                self._stages["UNet"].queue(slot, batch, current)
-            streams.wait(current, slot.decoded)
+                self._stages["UNet"].queue(buffer_set, batch, current)
+            streams.wait(current, buffer_set.decoded)
             with recorder.measure("mask head"):
-                self._stages["mask head"].queue(slot, batch, current)
+                self._stages["mask head"].queue(buffer_set, batch, current)
             with recorder.measure("MaskCLIP"):
-                self._stages["MaskCLIP"].queue(slot, batch, current)
+                self._stages["MaskCLIP"].queue(buffer_set, batch, current)
             with streams.on(current):
-                return _copy_results(slot, batch)
+                return _copy_results(buffer_set, batch)
         finally:
-            slot.idle = self._finished = streams.record(current)
+            buffer_set.idle = self._finished = streams.record(current)
 
 
-def _copy_results(slot: Slot, batch: int) -> ViewMasks:
-    """Copies for the caller, who may read them long after the slot has its next batch.
+def _copy_results(buffer_set: BufferSet, batch: int) -> ViewMasks:
+    """Copies for the caller, who may read them long after the set has its next batch.
 
     4 MB per view; buffers handed out would have to be handed back.
     """
-    found = slot.of_batch(batch)
+    found = buffer_set.of_batch(batch)
     return ViewMasks(
         found["pred_masks"].clone(),
         found["mask_embed"].clone(),

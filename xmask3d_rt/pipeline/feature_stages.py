@@ -21,11 +21,11 @@ Buffers = dict[str, Tensor]
 
 
 @dataclass
-class Slot:
+class BufferSet:
     """Buffers for one batch of views on its way through the engines, and how far it is.
 
     `encoded` and `decoded` are events of the current batch; nothing queued so far touches the
-    buffers after `idle`. `turn` counts the batches that used the slot.
+    buffers after `idle`. `turn` counts the batches that used the set.
     """
 
     index: int
@@ -46,14 +46,14 @@ class Pending:
 
     image: Tensor  # [B, 3, S, S]
     features: Mapping[str, Tensor]  # of the VAE encoder, where stages are called one by one
-    slot: Slot | None = None  # where they are queued
+    buffer_set: BufferSet | None = None  # where they are queued
     turn: int = 0
 
 
 class Stage:
     """One step of the pass: called once as it is, then captured, then replayed.
 
-    That is so for every slot and batch size: a graph is bound to its buffers. Any thread may
+    That is so for every set and batch size: a graph is bound to its buffers. Any thread may
     replay it, but only one that has made the call before captures it. Where a capture fails, the
     stage is called as it is from then on.
 
@@ -78,21 +78,21 @@ class Stage:
         self._lane = lane
         self._streams = streams
         self._graphs = graphs
-        self._warm: set[tuple[int, int, int]] = set()  # (slot, batch, thread) called before
+        self._warm: set[tuple[int, int, int]] = set()  # (set, batch, thread) called before
         self._replays: dict[tuple[int, int], Callable[[], None]] = {}
 
-    def queue(self, slot: Slot, batch: int, stream: Any) -> None:
-        """Queue the step for the first `batch` images of `slot` on `stream`."""
-        key = (slot.index, batch)
+    def queue(self, buffer_set: BufferSet, batch: int, stream: Any) -> None:
+        """Queue the step for the first `batch` images of `buffer_set` on `stream`."""
+        key = (buffer_set.index, batch)
         # libraries make a handle per thread at its first call, which no capture allows
         warm = (*key, threading.get_ident())
         with self._streams.on(stream):
             if self._graphs and warm in self._warm and key not in self._replays:
-                self._capture(key, slot.of_batch(batch))
+                self._capture(key, buffer_set.of_batch(batch))
             if key in self._replays:
                 self._replays[key]()
                 return
-            self._work(slot.of_batch(batch))
+            self._work(buffer_set.of_batch(batch))
             self._warm.add(warm)
 
     def _capture(self, key: tuple[int, int], buffers: Buffers) -> None:

@@ -120,8 +120,8 @@ class FeaturePass:
                 started since `pending`; an engine failed; on a CPU or keeping values, an
                 embedding is not finite (elsewhere `check_finite` says so, once per scene).
         """
-        if self._queue is not None and pending.slot is not None:
-            return self._queue.finish(pending, pending.slot, imp_condition, recorder)
+        if self._queue is not None and pending.buffer_set is not None:
+            return self._queue.finish(pending, pending.buffer_set, imp_condition, recorder)
         return self._call_rest(pending, imp_condition, recorder)
 
     def _call_rest(self, pending: Pending, imp_condition: Tensor, recorder: Recorder) -> ViewMasks:
