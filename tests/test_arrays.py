@@ -66,6 +66,10 @@ def test_chosen_arrays_of_an_archive(tmp_path, save):
         (b"", "cannot mmap an empty file"),
         (b"junk", "magic string"),
         (make_npy(TABLE)[:-1], r"claims shape \[4, 6\] of float64, the file holds 191 bytes"),
+        (
+            make_npy(TABLE) + make_npy(TABLE),
+            r"claims shape \[4, 6\] of float64, the file holds 512",
+        ),
         (claim((2147483647, 6)), "claims shape"),
         (claim((-1, 6), body=bytes(96)), "claims shape"),
         (claim((10**30,), "|V0"), ""),

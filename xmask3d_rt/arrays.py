@@ -98,7 +98,7 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not an `.npy` file of a plain array, a damaged one, or one that claims more
-            values than it holds.
+            or fewer values than it holds.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
@@ -152,7 +152,7 @@ def _parse_npy(content: bytes | np.ndarray) -> np.ndarray:
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are not read; save numbers or strings")
     count, held = math.prod(shape), len(content) - stream.tell()
-    if min(shape, default=1) < 0 or count * dtype.itemsize > held:
+    if min(shape, default=1) < 0 or count * dtype.itemsize != held:
         raise ValueError(
             f"its header claims shape {list(shape)} of {dtype}, the file holds {held} bytes"
         )

@@ -1,6 +1,7 @@
 """Clouds from disk, and PLY files with properties of any kind in and out."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -226,6 +227,17 @@ def test_bad_cloud_file_rejected(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         PointCloud.load(tmp_path / name)
+
+
+def test_what_is_no_file_rejected(tmp_path):
+    (tmp_path / "a.ply").symlink_to("nowhere")
+    with pytest.raises(
+        ValueError, match=r"a\.ply is a link to nowhere; copy the cloud into a file"
+    ):
+        PointCloud.load(tmp_path / "a.ply")
+    os.mkfifo(tmp_path / "b.ply")
+    with pytest.raises(ValueError, match=r"b\.ply is no regular file; copy the cloud"):
+        PointCloud.load(tmp_path / "b.ply")
 
 
 def test_bad_ply_rejected(tmp_path):

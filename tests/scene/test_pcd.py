@@ -208,6 +208,16 @@ def test_packed_colours_that_are_none_rejected(tmp_path, kind, values, message):
         load(tmp_path, make_pcd(points(("rgb", kind, values // 2 + values % 1))))
 
 
+def test_packed_colours_of_six_digits_rejected(tmp_path):
+    header = make_pcd(points(("rgb", "<f4", PACKED.astype(np.float32))), "ascii")
+    start, _, _ = header.partition(b"DATA ascii\n")
+    values = np.random.default_rng(3).integers(10**7, 1 << 24, 20)
+    rows = "".join(f"1 2 3 {value:.5e}\n" for value in values)
+    start = start.replace(b"POINTS 6", b"POINTS 20").replace(b"WIDTH 6", b"WIDTH 20")
+    with pytest.raises(ValueError, match=r"a\.pcd: its packed rgb was rounded .* end in 00"):
+        load(tmp_path, start + b"DATA ascii\n" + rows.encode())
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_points_without_position_or_colour_are_left_out(tmp_path, encoding):

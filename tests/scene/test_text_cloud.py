@@ -69,6 +69,7 @@ def test_heading_that_changes_nothing(tmp_path, heading, form):
         ("x\ty\tz\ti\tr\tg\tb", "{x}\t{y}\t{z}\t\t{r}\t{g}\t{b}"),
         ("//X Y Z Rf Gf Bf R G B", "{x} {y} {z} 0.5 0.5 0.5 {r} {g} {b}"),
         ("Points:0,Points:1,Points:2,a,red,green,blue", "{x},{y},{z},0,{r},{g},{b}"),
+        ("RGB:0,RGB:1,RGB:2,Points:0,Points:1,Points:2", "{r},{g},{b},{x},{y},{z}"),
         ("scalar_R;scalar_G;scalar_B;X;Y;Z;N", "{r};{g};{b};{x};{y};{z};7"),
     ],
 )
@@ -103,6 +104,27 @@ def test_columns_that_pandas_numbers(tmp_path):
 )
 def test_columns_without_heading(tmp_path, suffix, form, note):
     assert_read(write_rows(tmp_path / f"a{suffix}", form), note)
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_points_numbered_with_gaps(tmp_path, colors):
+    path = tmp_path / "a.txt"
+    numbers = np.random.default_rng(5).permutation(9)[:, None] * 37 + 12
+    fixed = np.where(XYZ % 1, XYZ, XYZ + 0.25)
+    np.savetxt(path, np.hstack([numbers, fixed, *([RGB] if colors else [])]), "%.12g")
+    cloud = PointCloud.load(path)
+    np.testing.assert_allclose(cloud.xyz, fixed, atol=1e-6)
+    assert cloud.notes[0] == "column 1 numbers the points and was not read"
+    assert (cloud.rgb is not None) == colors
+
+
+@pytest.mark.parametrize("last", [np.arange(200) % 20, np.arange(200) + 7], ids=["label", "number"])
+def test_a_last_column_that_is_no_colour_rejected(tmp_path, last):
+    random = np.random.default_rng(6)
+    points, colors = random.normal(size=(200, 3)).round(4), random.integers(0, 256, (200, 3))
+    np.savetxt(tmp_path / "a.txt", np.hstack([points, colors, last[:, None]]), "%.12g")
+    with pytest.raises(ValueError, match="several triples of its 7 columns can be colours"):
+        PointCloud.load(tmp_path / "a.txt")
 
 
 @pytest.mark.parametrize(

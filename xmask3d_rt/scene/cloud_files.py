@@ -108,6 +108,9 @@ def make_cloud(
 
 def _reject_missing(path: Path) -> None:
     """Raise, with the name of what was probably meant."""
+    if not path.is_dir() and (path.exists() or path.is_symlink()):
+        kind = "a link to nowhere" if path.is_symlink() else "no regular file"
+        raise ValueError(f"{one_line(path)} is {kind}; copy the cloud into a file")
     folder = path if path.is_dir() else path.parent
     held = sorted(
         item

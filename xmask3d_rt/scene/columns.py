@@ -22,7 +22,12 @@ POSITION_NAMES: tuple[Names, ...] = (
     ("easting", "northing", "height"),
 )
 COLOR_PREFIXES = ("orig_", "", "diffuse_", "scalar_", "color_", "colour_", "vertex_")
-COLOR_STEMS: tuple[Names, ...] = (("red", "green", "blue"), ("r", "g", "b"), ("rf", "gf", "bf"))
+COLOR_STEMS: tuple[Names, ...] = (
+    ("red", "green", "blue"),
+    ("r", "g", "b"),
+    ("rf", "gf", "bf"),
+    *((f"{name}_0", f"{name}_1", f"{name}_2") for name in ("rgb", "color", "colors")),  # ParaView
+)
 # The names a labelled file has for the colours of its cloud come first.
 COLOR_NAMES: tuple[Names, ...] = tuple(
     (f"{prefix}{stem[0]}", f"{prefix}{stem[1]}", f"{prefix}{stem[2]}")
@@ -32,6 +37,7 @@ COLOR_NAMES: tuple[Names, ...] = tuple(
 UNITS = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
 PACKED_NAMES = (("rgb",), ("rgba",))
 MAX_COLUMNS = 4096
+MIN_ROUNDED = 8  # different numbers that all end in 00 do so by rounding
 DARKEST = 2  # of colours up to 255; fractions that end below are 0..1 gone a little too far
 DARK_16_BIT = 4096  # a table without types whose colours end below is no table of 16-bit colours
 
@@ -128,6 +134,7 @@ def unpack_colors(values: np.ndarray) -> np.ndarray:
     if number.any() and not (values[number] % 1).any() and not rest.any():
         missing = ~np.isfinite(values)
         packed = np.where(number, values, 0).astype(np.int64)
+        _check_rounding(packed)
     elif number.any() and values.dtype == np.float64:
         raise ValueError(
             "its packed rgb is neither the whole number 0xRRGGBB nor the bits of one, with values "
@@ -139,6 +146,16 @@ def unpack_colors(values: np.ndarray) -> np.ndarray:
         missing = packed == np.float32(np.nan).view(np.uint32)
     colors = _split_bits(packed)
     return np.where(missing[:, None], np.nan, colors) if missing.any() else colors
+
+
+def _check_rounding(packed: np.ndarray) -> None:
+    """Refuse numbers of which a text keeps six digits: 1.05222e+07 has lost its blue."""
+    long = np.unique(packed[packed >= 10**7])
+    if len(long) >= MIN_ROUNDED and not (long % 100).any():
+        raise ValueError(
+            "its packed rgb was rounded when it was written (all values end in 00, up to "
+            f"{long[-1]}), which destroys blue; write whole numbers, or r, g and b"
+        )
 
 
 def _split_bits(packed: np.ndarray) -> np.ndarray:

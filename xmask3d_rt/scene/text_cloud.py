@@ -17,6 +17,7 @@ DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 MAX_LEADING = 20  # lines before the points that are neither points nor comments
 MAX_COMMENTS = 1000  # looked at for a heading
 MAX_UNNAMED = 32  # columns without heading
+LABEL_RATIO = 4  # times as many values as a column of labels have those of colours
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+\.\d*")
 LONE_COUNT = re.compile(r"[0-9]{1,15}")
 HEADING_HELP = "name the columns in a first line such as 'x y z intensity r g b'"
@@ -269,7 +270,7 @@ def _take_by_position(
     width = table.shape[1]
     if width < 3:
         raise ValueError(f"needs 3 columns (x y z) or 6 (x y z r g b), got {width}")
-    if width in (4, 7) and _counts_rows(table[:, 0]):
+    if width in (4, 7) and _numbers_rows(table):
         xyz, rgb, notes = _take_by_position(table[:, 1:])
         return xyz, rgb, ("column 1 numbers the points and was not read", *notes)
     if width < 6:
@@ -284,10 +285,18 @@ def _take_by_position(
     )
 
 
-def _counts_rows(column: np.ndarray) -> bool:
-    """Whether a column holds 0, 1, 2 ... or 1, 2, 3 ..."""
-    steps = np.arange(len(column))
-    return len(column) > 2 and column[0] in (0, 1) and bool((column - column[0] == steps).all())
+def _numbers_rows(table: np.ndarray) -> bool:
+    """Whether the first column numbers the rows: 0, 1, 2 ..., 1, 2, 3 ..., or any whole numbers,
+    no two alike, in front of three columns of fractions.
+    """
+    first, steps = table[:, 0], np.arange(len(table))
+    if len(table) < 3 or not np.isfinite(first).all():
+        return False
+    if first[0] in (0, 1) and (first - first[0] == steps).all():
+        return True
+    known = table[np.isfinite(table[:, 1:4]).all(axis=1), 1:4]
+    whole = not (first % 1).any() and len(np.unique(first)) == len(first)
+    return whole and bool((known % 1).any(axis=0).all())
 
 
 def _find_color_columns(table: np.ndarray) -> int:
@@ -304,7 +313,7 @@ def _find_color_columns(table: np.ndarray) -> int:
     ]
     if width == 6:
         return _check_six(table)
-    if width == 7 and 4 in fitting and not (3 in fitting and _is_constant(table[:, 6])):
+    if width == 7 and 4 in fitting and not (3 in fitting and _is_no_color(table)):
         return 4
     if width > 7 and 3 in fitting and not any(start >= 6 for start in fitting):
         return 3
@@ -338,6 +347,12 @@ def _may_be_colors(columns: np.ndarray) -> bool:
     return 1 < known.max() <= 255 or DARK_16_BIT <= known.max() < 1 << 16
 
 
-def _is_constant(column: np.ndarray) -> bool:
-    """An opacity or a label rather than a colour."""
-    return len(column) > 1 and bool((column == column[0]).all())
+def _is_no_color(table: np.ndarray) -> bool:
+    """Whether the last column is an opacity, a label or a number of the row rather than a colour:
+    it is constant, has far fewer values than the two columns in front of it, or only rises.
+    """
+    last = table[:, -1]
+    if len(last) < 2:
+        return False
+    values, *others = (len(np.unique(table[:, -index])) for index in (1, 2, 3))
+    return values == 1 or values * LABEL_RATIO <= min(others) or bool((np.diff(last) > 0).all())
