@@ -339,3 +339,41 @@ def check_names(classes):
         assert name == " ".join(name.split())
         assert "\ufeff" not in name
         name.encode()
+
+
+@pytest.mark.parametrize("text", ["'wall, white',floor", '"wall, white", floor'])
+def test_quoted_names_on_the_command_line_may_hold_commas(text):
+    assert parse_classes(text).titles == ["wall, white", "floor"]
+
+
+@pytest.mark.parametrize("mark", ["|", "，", "、", "；"])
+def test_other_separators_do_not_make_one_class(mark):
+    with pytest.raises(ValueError, match=rf"is one name with '\{mark}'; write ',' between classes"):
+        parse_classes(f"wall{mark}floor")
+    assert parse_classes(f"'wall{mark}floor'").titles == [f"wall{mark}floor"]
+
+
+@pytest.mark.parametrize("classes", [{"wall", "floor"}, {"sofa": ["couch"]}, frozenset(["wall"])])
+def test_names_without_order_rejected(classes):
+    with pytest.raises(TypeError, match="run: classes must be names in an order, got"):
+        parse_classes(classes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wall 255 0 0\nfloor 0 255 0", "every line ends with a number"),
+        ("wall=0\nfloor=1", "every line ends with a number"),
+        ("wall|0\nfloor|1", "every line ends with a number"),
+        ('{"0": "wall", "0": "floor"}', "key '0' is there twice"),
+    ],
+)
+def test_files_that_are_no_plain_list_rejected(tmp_path, text, message):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse_classes(tmp_path / "a.txt")
+
+
+def test_dashes_of_any_length_are_bullets(tmp_path):
+    (tmp_path / "a.txt").write_text("– wall\n— floor", encoding="utf-8")
+    assert parse_classes(tmp_path / "a.txt").titles == ["wall", "floor"]

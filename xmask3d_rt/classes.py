@@ -5,7 +5,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from xmask3d_rt.config import ASSETS, PRESETS, ClassSplit, get_preset
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.text.class_files import parse_class_text, read_class_file, unquote
+from xmask3d_rt.text.class_files import parse_class_text, read_class_file, split_row
 from xmask3d_rt.viewing.class_colors import choose_colors
 
 CLASS_LISTS = ("scannet20", "scannet200", "nyu40")
@@ -98,7 +98,7 @@ def parse_classes(classes: ClassesLike, where: str = "run") -> ClassList:
     Raises:
         ValueError: no classes, a blank name, one with control characters or given twice, an
             unknown class list, a file of another encoding or form.
-        TypeError: a name that is not a string.
+        TypeError: a name that is not a string; a set or a dictionary.
         FileNotFoundError: no such file.
     """
     if isinstance(classes, ClassList):
@@ -110,6 +110,11 @@ def parse_classes(classes: ClassesLike, where: str = "run") -> ClassList:
         entries = _read_file(path, where)
     elif isinstance(classes, str):
         entries = _read_entries(classes, where)
+    elif isinstance(classes, (Mapping, Set)):
+        raise TypeError(
+            f"{where}: classes must be names in an order, got {type(classes).__name__}; pass a "
+            "list, with a list of names for a class with synonyms"
+        )
     elif isinstance(classes, Iterable):
         entries = list(classes)
     else:
@@ -184,7 +189,7 @@ def _read_entries(text: str, where: str) -> Sequence[str | Sequence[str]]:
 
 def _split_line(text: str, where: str) -> list[list[str]]:
     """Names with `,` between classes; a word that must be a file or a list is neither."""
-    entries = [[unquote(name) for name in entry.split(";")] for entry in text.split(",")]
+    entries = split_row(text, where)
     key = text.strip().lower()
     alone = len(entries) == 1 == len(entries[0])
     for name in (name for entry in entries for name in entry):

@@ -17,9 +17,11 @@ HEADINGS = ("name", "names", "class", "classes", "label", "labels", "category", 
 DELIMITERS = ("\t", ",", ";")
 PLAIN = "write one class per line, ';' between synonyms"
 NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
-BULLET = re.compile(r"[-*•]\s+(.*)")
+TRAILING_NUMBERS = re.compile(r"(.*?[^\s\d=|,:])(?:\s*[\s=|,:]\s*-?\d+)+")
+BULLET = re.compile(r"[-–—*•]\s+(.*)")
 ID = re.compile(r"\(?(-?\d+)\s*([:.)\]=|]\s+|[:)\]=|]|\.(?=\D)|-\s+|\s)\s*(\S.*)")
 FLOW_ITEM = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"\[\]{}]+?))\s*(?:,|$)""")
+FOREIGN_SEPARATOR = re.compile("[|，、；]")
 KEY = re.compile(rf"({'|'.join(HEADINGS)})\s*:\s*(.*)", re.IGNORECASE)
 
 Entries = list[list[str]]
@@ -106,7 +108,7 @@ def _check_plain(lines: list[str], where: str) -> None:
     keyed = [line for line in lines if re.match(r"[\w ]+:(\s|$)", line)]
     if keyed:
         raise ValueError(f"{where}: {_show(keyed[0])} starts with a key; {PLAIN}")
-    stems = {found[1] for line in lines if (found := re.fullmatch(r"(.*\D)\s+\d+", line))}
+    stems = {found[1] for line in lines if (found := TRAILING_NUMBERS.fullmatch(line))}
     if len(stems) == len(lines):
         raise ValueError(
             f"{where}: every line ends with a number ({_show(lines[0])}); {PLAIN}, without numbers "
@@ -122,7 +124,24 @@ def _parse_row(lines: list[str], where: str) -> Entries | None:
     """The names of a single line with commas between classes."""
     if len(lines) > 1 or "," not in lines[0] or unquote(lines[0]) != lines[0]:
         return None
-    return _split(_unfold_items(lines[0]) or lines[0].split(","))
+    return split_row(lines[0], where)
+
+
+def split_row(text: str, where: str) -> Entries:
+    """The names in one line, `,` between classes; one that holds a comma is in quotation marks.
+
+    Raises:
+        ValueError: separators of another kind.
+    """
+    closed = text.rstrip().endswith(",")  # a blank name follows, which is said later
+    items = (None if closed else _unfold_items(text)) or text.split(",")
+    found = FOREIGN_SEPARATOR.search(text)
+    if found and len(items) == 1 and unquote(text) == text.strip():
+        raise ValueError(
+            f"{where}: {_show(text)} is one name with {found[0]!r}; write ',' between classes and "
+            "';' between synonyms, or the name in quotation marks"
+        )
+    return _split(items)
 
 
 def _unfold(flow: str, where: str) -> list[str]:
@@ -234,7 +253,7 @@ def _has_heading(rows: list[list[str]], delimiter: str) -> bool:
 def _parse_json(text: str, where: str) -> Entries:
     """The names in a JSON document, or in a list as YAML and Python write them."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_check_keys)
     except (ValueError, RecursionError) as error:
         if re.fullmatch(r"\s*\[[^\[\]{}]*\]\s*", text):
             return _split(_unfold(text.strip(), where))
@@ -247,6 +266,16 @@ def _parse_json(text: str, where: str) -> Entries:
             f'{where}: this JSON is no list of names; write ["wall", ["sofa", "couch"], "floor"]'
         )
     return names
+
+
+def _check_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a key that is there twice would lose a class."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {_show(twice)} is there twice")
+    return found
 
 
 def _find_names(value: Any) -> Entries | None:
