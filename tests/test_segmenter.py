@@ -11,6 +11,7 @@ import torch
 
 from xmask3d_rt import EngineError, PointCloud, Segmenter, View
 from xmask3d_rt.data.room import generate_room, write_room
+from xmask3d_rt.scene.rgbd import read_rgbd
 
 CLASSES = ["wall", "floor", ["sofa", "couch"], "potted plant"]
 
@@ -85,6 +86,36 @@ def test_frames_left_out_are_noted(segmenter, room, cloud, tmp_path):
     got = segmenter.run(cloud, CLASSES, views=folder)
     assert got.views == ("0", "2")
     assert f"{folder}: left out 1 of 3 frames: 1 with empty pose file (1)" in got.notes
+
+
+def test_damaged_frames_of_a_folder_are_left_out(segmenter, room, cloud, tmp_path):
+    write_room(room, tmp_path / "scan")
+    color, depth = tmp_path / "scan/color/0.jpg", tmp_path / "scan/depth/1.png"
+    color.write_bytes(color.read_bytes()[:2000])
+    depth.write_bytes(depth.read_bytes()[:500])
+    done = []
+    result = segmenter.run(
+        cloud, CLASSES, views=tmp_path / "scan", progress=lambda *counts: done.append(counts)
+    )
+    rest = read_rgbd(tmp_path / "scan").views[2:]
+    assert result.views == tuple(view.name for view in rest)
+    assert done[-1] == (len(rest), len(rest))
+    np.testing.assert_array_equal(result.labels, segmenter.run(cloud, CLASSES, views=rest).labels)
+    said = f"left out 2 of {len(rest) + 2} views that cannot be read (0, 1; the first: "
+    assert [note for note in result.notes if note.startswith(f"{said}{color} cannot be read")]
+
+
+def test_a_folder_of_damaged_frames_alone_rejected(segmenter, room, cloud, tmp_path):
+    write_room(room, tmp_path / "scan")
+    for color in (tmp_path / "scan/color").iterdir():
+        color.write_bytes(color.read_bytes()[:2000])
+    with pytest.raises(
+        ValueError, match=r"run: left out .* views that cannot be read \(0, .*0\.jpg"
+    ):
+        segmenter.run(cloud, CLASSES, views=tmp_path / "scan")
+    given = View(tmp_path / "scan/color/0.jpg", None, room.views[0].intrinsics, np.eye(4))
+    with pytest.raises(ValueError, match=r"0\.jpg cannot be read as an image"):
+        segmenter.run(cloud, CLASSES, views=[given])
 
 
 def test_trained_classes_alone_are_not_gated(segmenter, room, cloud):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
 import threading
@@ -39,8 +40,10 @@ from xmask3d_rt.pipeline.view import (
 from xmask3d_rt.pipeline.votes import HEADS, HeadVotes
 from xmask3d_rt.result import Result
 from xmask3d_rt.scene.cloud import PointCloud, as_point_cloud
+from xmask3d_rt.scene.rgbd import RgbdFolder
 from xmask3d_rt.scene.view import View
-from xmask3d_rt.scene.view_reader import list_views, read_groups
+from xmask3d_rt.scene.view_reader import describe_damaged, list_views, read_groups
+from xmask3d_rt.system.memory import check_threads
 from xmask3d_rt.text.embedder import TextEmbedder
 from xmask3d_rt.text.other_class import (
     DEFAULT_TITLE,
@@ -81,6 +84,8 @@ class Segmenter:
     Raises:
         EngineError: the folder, a file in it, or a backend it needs is missing, corrupt or of
             another version.
+        ValueError: fewer threads than 1, or many more than cores.
+        TypeError: `threads` is no whole number.
     """
 
     manifest: Manifest | None = None
@@ -96,6 +101,7 @@ class Segmenter:
         rebuild: bool | Mapping[str, str | Path] = False,
         cuda_graphs: bool = True,
     ) -> None:
+        check_threads(threads)
         manifest = Manifest.load(Path(engine_dir))
         picked = pick_device(device, manifest)
         manifest, engines = open_engines(manifest, ENGINES, picked, threads, rebuild)
@@ -180,18 +186,16 @@ class Segmenter:
         cloud.require_rgb()
         recorder = Recorder(self._synchronize if self.synchronize_stages else None)
         with recorder.measure("place views"):
-            view_list, mode, notes = self._choose_views(cloud, views, up, virtual_views)
+            chosen, mode = self._choose_views(cloud, views, up, virtual_views)
         with torch.inference_mode(), self._take_turn():
             with recorder.measure("text"):
                 target = self._embed_classes(class_list, title is not None)
             named = class_list if title is None else append_class(class_list, title)
-            if view_list:
-                result = self._run_views(
-                    cloud, named, target, view_list, recorder, progress, observe
-                )
+            if chosen:
+                result = self._run_views(cloud, named, target, chosen, recorder, progress, observe)
             else:
                 result = self._run_cloud(cloud, named, target, recorder)
-        notes = (*notes, *result.notes, *self._describe_scores(class_list, title))
+        notes = (*chosen.notes, *result.notes, *self._describe_scores(class_list, title))
         result = dataclasses.replace(result, mode=mode, notes=notes)
         return result.apply_min_score(least, title or DEFAULT_TITLE) if least else result
 
@@ -225,17 +229,16 @@ class Segmenter:
 
     def _choose_views(
         self, cloud: PointCloud, views: Any, up: Any, count: int
-    ) -> tuple[list[View], str, tuple[str, ...]]:
-        """The views to use, none for the 3D head; the mode they stand for; notes about them."""
+    ) -> tuple[RgbdFolder, str]:
+        """The views to use with notes about them, none for the 3D head; the mode they stand for."""
         if isinstance(views, str) and views == NO_VIEWS:
-            return [], "3d", ()
+            return RgbdFolder([]), "3d"
         if views is not None:
-            listed = list_views(views)
-            return listed.views, "views", listed.notes
+            return list_views(views), "views"
         colors = cloud.require_rgb()
         placed = place_views(cloud.xyz, colors, up=up, count=count, device=self.device)
         note = f"no views were given: {len(placed)} were rendered from the cloud"
-        return placed, "virtual", (note,)
+        return RgbdFolder(placed, (note,)), "virtual"
 
     def trace_view(self, points: Any, classes: Any, view: View) -> dict[str, np.ndarray]:
         """Every intermediate of one view by name, as parity checks compare them.
@@ -349,7 +352,7 @@ class Segmenter:
         cloud: PointCloud,
         classes: ClassList,
         target: TextTarget,
-        views: Sequence[View],
+        views: RgbdFolder,
         recorder: Recorder,
         progress: Progress | None,
         observe: Observer | None,
@@ -359,7 +362,8 @@ class Segmenter:
         votes = HeadVotes(len(cloud), len(classes), self.device)
         seen: list[tuple[str, int]] = []
         finite: list[Mapping[str, Tensor]] = []
-        for name, view in self._label_views(points, colors, views, target, recorder):
+        damaged: dict[str, str] | None = {} if views.skips_damaged else None
+        for name, view in self._label_views(points, colors, views, target, recorder, damaged):
             seen.append((name, view.count))
             if view.seen is not None:
                 labels = _join_copies(view.seen.labels, target, len(classes))
@@ -369,7 +373,10 @@ class Segmenter:
                 if observe is not None:
                     observe(name, view.projected, labels)
             if progress is not None:
-                progress(len(seen), len(views))
+                progress(len(seen), len(views) - len(damaged or ()))
+        unread = (describe_damaged(damaged, len(views)),) if damaged else ()
+        if not seen:
+            raise ValueError(f"run: {' '.join(unread)}")
         used = self._list_used(seen)
         with recorder.measure("vote and fill"):
             voted = votes.finish(points)
@@ -385,7 +392,7 @@ class Segmenter:
             views=used,
             mode="views",
             timings=recorder.seconds,
-            notes=(*cloud.notes, *self._describe_skipped(seen)),
+            notes=(*cloud.notes, *unread, *self._describe_skipped(seen)),
         )
 
     def _label_views(
@@ -395,21 +402,24 @@ class Segmenter:
         views: Sequence[View],
         target: TextTarget,
         recorder: Recorder,
+        damaged: dict[str, str] | None = None,
     ) -> Iterator[tuple[str, LabelledView]]:
-        """Name and labels of every view, in order.
+        """Name and labels of every view, in order; `damaged` as for `read_groups`.
 
         On a GPU the next group of views is selected before this one is labelled: its sizes have
         arrived by the time they are needed, and the queue never runs dry.
         """
         most = max(1, min(self._pipeline.group_views, GROUP_ENTRIES // len(points)))
-        names = (view.name or str(i) for i, view in enumerate(views))
+        names: deque[str] = deque()
+        numbers = itertools.count()
         selected: deque[ViewGroup] = deque()
 
         def label(group: ViewGroup) -> Iterator[tuple[str, LabelledView]]:
             for found in self._pipeline.label_group(points, colors, group, target, recorder):
-                yield next(names), found
+                yield names.popleft(), found
 
-        for prepared in read_groups(views, self.config, most, recorder):
+        for prepared in read_groups(views, self.config, most, recorder, damaged):
+            names.extend(view.name or str(i) for view, i in zip(prepared, numbers, strict=False))
             with recorder.measure("project"):
                 cameras = [CameraView.upload(view, self.device) for view in prepared]
                 selected.append(self._pipeline.select(points, cameras, self.config.view.min_points))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from fuzzing import FUZZ
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.cli import commands as cli
 from xmask3d_rt.cli.demo import has_engines
 from xmask3d_rt.cli.doctor import diagnose
+from xmask3d_rt.cli.errors import one_line_errors
 from xmask3d_rt.cli.steps import Steps
 from xmask3d_rt.config import Precision, get_preset
 from xmask3d_rt.data.room import generate_room
@@ -659,3 +661,12 @@ def test_any_options_run_or_are_refused_in_one_line(fuzzed_room, monkeypatch, co
         assert len(errors) == 1, outcome.stderr
         assert outcome.stderr.endswith(errors[0] + "\n")
         assert errors[0].isprintable()
+
+
+def test_exhausted_memory_is_one_line(capsys):
+    with pytest.raises(typer.Exit) as ended, one_line_errors():
+        np.zeros((1 << 40, 1 << 10))
+    assert ended.value.exit_code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: Unable to allocate 8.00 PiB")
+    assert said.count("\n") == 1

@@ -255,3 +255,10 @@ def test_atomic_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_empty_entry_rejected():
     with pytest.raises(EngineError, match="outside its directory"):
         FileEntry("", 0, "")
+
+
+def test_a_path_that_is_no_folder_is_not_to_be_built_over(tmp_path):
+    (tmp_path / "scene.npz").write_bytes(b"points")
+    with pytest.raises(EngineError, match=r"manifest\.json: Not a directory; check") as caught:
+        Manifest.load(tmp_path / "scene.npz")
+    assert "build" not in str(caught.value)

@@ -295,6 +295,16 @@ def test_bad_intrinsics_rejected(folder, content, message):
         load_rgbd(folder)
 
 
+def test_a_second_camera_matrix_is_noted(folder):
+    (folder / "intrinsic").mkdir()
+    np.savetxt(folder / "intrinsic/intrinsic_color.txt", K)
+    assert read_rgbd(folder).notes == ()
+    np.savetxt(folder / "intrinsic/intrinsic_color.txt", K * 2 - np.diag([0, 0, 1]))
+    note = "intrinsics.txt was used; intrinsic/intrinsic_color.txt has another camera matrix"
+    assert read_rgbd(folder).notes == (f"{folder}: {note}",)
+    assert read_rgbd(folder, K).notes == ()
+
+
 def test_views_of_every_kind_are_listed(folder):
     found = read_rgbd(folder)
     assert list_views(found) is found

@@ -222,6 +222,7 @@ def test_missing_and_broken_files_rejected(tmp_path):
         ({"depth_scale": np.inf}, ValueError, "depth_scale must be a finite number, got inf"),
         ({"depth_scale": 10**400}, ValueError, "depth_scale must be a finite number"),
         ({"depth_scale": 1e300}, ValueError, r"depth_scale must lie in 1e-06\.\.1000 metres"),
+        ({"depth_scale": True}, TypeError, "depth_scale must be a number, got bool"),
         ({"depth_scale": None}, TypeError, "depth_scale must be a number, got NoneType"),
         ({"depth_scale": "0.001"}, TypeError, "depth_scale must be a number, got str"),
         ({"depth": np.full((24, 32), 1e300)}, ValueError, "must be metres"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from xmask3d_rt import Segmenter
 from xmask3d_rt.system import memory
 
 
@@ -34,6 +35,31 @@ def test_cores_without_affinity(monkeypatch):
     monkeypatch.setattr(memory.psutil, "cpu_count", lambda: None)
     monkeypatch.setattr(memory.os, "cpu_count", lambda: None)
     assert memory.count_cores() == 1
+
+
+def test_threads(monkeypatch):
+    monkeypatch.setattr(memory, "count_cores", lambda: 100)
+    assert [memory.check_threads(count) for count in (None, 1, 8, 400)] == [None, 1, 8, 400]
+
+
+@pytest.mark.parametrize(
+    ("threads", "error", "message"),
+    [
+        (0, ValueError, r"threads must lie in 1\.\.64, got 0; this process may use 2 cores"),
+        (-1, ValueError, "got -1"),
+        (1000, ValueError, "got 1000"),
+        (10**14, ValueError, "got 100000000000000"),
+        (True, TypeError, "threads must be a whole number or None, got True"),
+        ("2", TypeError, "got '2'"),
+        (1.5, TypeError, r"got 1\.5"),
+    ],
+)
+def test_threads_that_do_not_help_rejected(monkeypatch, threads, error, message):
+    monkeypatch.setattr(memory, "count_cores", lambda: 2)
+    with pytest.raises(error, match=message):
+        memory.check_threads(threads)
+    with pytest.raises(error, match=message):
+        Segmenter("nowhere", threads=threads)
 
 
 @pytest.mark.parametrize("way", ["proc", "getrusage", "macOS", "Windows", "nothing"])

@@ -20,7 +20,9 @@ EXIT_MISMATCH, EXIT_INPUT, EXIT_INTERRUPT = 1, 2, 130
 MESSAGE_LIMIT = 2000  # characters; lists of missing tensors are long
 # Click's, which newer versions of typer carry inside under another name.
 USAGE_ERRORS: tuple[type[Exception], ...] = (typer.BadParameter.__mro__[1],)
-INPUT_ERRORS = (ValueError, TypeError, OSError, EngineError, CheckpointError, TrainingError)
+INPUT_ERRORS = (
+    *(ValueError, TypeError, OSError, EngineError, CheckpointError, TrainingError, MemoryError),
+)
 
 logger = logging.getLogger("xmask3d_rt")
 

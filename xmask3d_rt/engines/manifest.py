@@ -145,6 +145,10 @@ class Manifest:
                 f"{root} has no {MANIFEST_NAME}; build engines into it with "
                 f"{_suggest_first_build(root)}"
             ) from error
+        except (NotADirectoryError, PermissionError) as error:  # a build would not help
+            raise EngineError(
+                f"{path}: {error.strerror}; check --engine-dir, and that you may read it"
+            ) from error
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise EngineError(f"{path}: {reason}; {describe_rebuild(root)}") from error

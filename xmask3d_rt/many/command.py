@@ -13,7 +13,7 @@ from xmask3d_rt.cli.errors import EXIT_MISMATCH
 from xmask3d_rt.many.jobs import ATTEMPTS, JobLog, run_jobs
 from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.workers import Resources
-from xmask3d_rt.system.memory import count_cores
+from xmask3d_rt.system.memory import check_threads, count_cores
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out_console = Console()
@@ -70,7 +70,7 @@ def segment_many(
         check_output(f"scene{wanted}")
     listed = read_scene_list(scenes)
     class_list = parse_classes(classes, "--classes")
-    threads = share_threads(threads, workers, ray)
+    threads = share_threads(check_threads(threads), workers, ray)
     source = EngineSource(engine_dir.resolve(), device, threads)
     source.read_config()
     task = SegmentScenes(source, class_list, out.resolve(), suffixes, views_limit, virtual_views)

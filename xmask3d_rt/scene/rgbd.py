@@ -15,7 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,13 @@ LOSSY = "JPEG keeps 8 bits and not exactly; export depth again as 16-bit .png in
 class RgbdFolder(Sequence[View]):
     """The usable views of an RGB-D folder, and what a user should know about the others.
 
-    A sequence of its views.
+    A sequence of its views. `skips_damaged`: a view whose files turn out to be damaged when they
+    are read is left out like the others, rather than an error.
     """
 
     views: list[View]
     notes: tuple[str, ...] = ()
+    skips_damaged: bool = True
 
     def __len__(self) -> int:
         return len(self.views)
@@ -70,7 +72,7 @@ class RgbdFolder(Sequence[View]):
 
     def spread(self, limit: int | None) -> "RgbdFolder":
         """The same with at most `limit` views, as `spread_views` picks them."""
-        return RgbdFolder(spread_views(self.views, limit), self.notes)
+        return replace(self, views=spread_views(self.views, limit))
 
 
 @dataclass
@@ -106,7 +108,8 @@ class _UnusableError(Exception):
 def load_rgbd(folder: str | os.PathLike[str], intrinsics: np.ndarray | None = None) -> list[View]:
     """The views of an RGB-D folder in natural order of their names (9 before 10).
 
-    Frames without a usable pose or without depth are left out with one warning.
+    Frames without a usable pose or without depth are left out with one warning; images and depth
+    are read, and may turn out to be damaged, on use.
 
     Args:
         folder: a folder in one of the two layouts of this module.
@@ -151,6 +154,8 @@ def read_rgbd(folder: str | os.PathLike[str], intrinsics: np.ndarray | None = No
             f"{_describe_folders(root)}"
         )
     notes = [] if depths else [_describe_no_depth(root)]
+    if intrinsics is None:
+        notes += _describe_both_cameras(root, cameras[0])
     if left_out:
         notes.append(f"{one_line(root)}: left out {len(left_out)} of {total} frames: {left_out}")
     twins = [path.name for files in (colors, depths) if files for path in files.twins.values()]
@@ -311,6 +316,17 @@ def _read_intrinsics(root: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _read_camera(path: Path, what: str) -> np.ndarray:
     return check_intrinsics(read_camera_matrix(path, what), f"{one_line(path)}: {what}")
+
+
+def _describe_both_cameras(root: Path, used: np.ndarray) -> list[str]:
+    """A note where a folder of both layouts has a second, different camera matrix."""
+    color = find_entry(find_entry(root, "intrinsic"), "intrinsic_color.txt")
+    if not color.is_file() or np.allclose(read_camera_matrix(color, "")[:3, :3], used):
+        return []
+    return [
+        f"{one_line(root)}: intrinsics.txt was used; intrinsic/{color.name} has another camera "
+        "matrix"
+    ]
 
 
 def _advise(near: list[str], advice: str) -> str:

@@ -29,7 +29,7 @@ def check_number(value: Any, where: str) -> float:
         ValueError: NaN or infinite.
     """
     try:
-        number = float("" if isinstance(value, (str, bytes)) else value)
+        number = float("" if isinstance(value, (str, bytes, bool)) else value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{where} must be a number, got {type(value).__name__}") from error
     except OverflowError:

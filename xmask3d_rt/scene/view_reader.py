@@ -8,6 +8,7 @@ from typing import Any
 
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.pipeline.recorder import Recorder
+from xmask3d_rt.scene.frame_files import join_names
 from xmask3d_rt.scene.prepare import PreparedView, prepare_view
 from xmask3d_rt.scene.rgbd import RgbdFolder, read_rgbd
 from xmask3d_rt.scene.view import View
@@ -37,7 +38,7 @@ def list_views(views: Any) -> RgbdFolder:
     for view in listed:
         if not isinstance(view, View):
             raise TypeError(_expect_views(view))
-    return RgbdFolder(listed)
+    return RgbdFolder(listed, skips_damaged=False)
 
 
 def _expect_views(value: Any) -> str:
@@ -48,18 +49,24 @@ def _expect_views(value: Any) -> str:
 
 
 def read_groups(
-    views: Sequence[View], config: ModelConfig, count: int, recorder: Recorder
+    views: Sequence[View],
+    config: ModelConfig,
+    count: int,
+    recorder: Recorder,
+    damaged: dict[str, str] | None = None,
 ) -> Iterator[list[PreparedView]]:
     """Views at the model's sizes, in order, `count` at a time; the next are read meanwhile.
 
     Args:
         views: at least one.
         config: of the model.
-        count: views per group; the last one may have fewer.
+        count: views per group; the last one, and one with damaged views, may have fewer.
         recorder: receives the time spent waiting, as stage "read views".
+        damaged: receives names and faults of views that cannot be read, which are left out;
+            None: they are errors.
 
     Raises:
-        FileNotFoundError, ValueError: a view's file is missing or damaged; when its turn comes.
+        OSError, ValueError, TypeError: a view's file is missing or damaged; when its turn comes.
     """
     size, grid = config.diffusion.image_size, config.view.mask_shape
     pending: deque[Future[PreparedView]] = deque()
@@ -69,8 +76,35 @@ def read_groups(
                 ahead = views[start + len(pending) : start + 2 * count]
                 pending.extend(readers.submit(prepare_view, view, size, grid) for view in ahead)
                 with recorder.measure("read views"):
-                    group = [pending.popleft().result() for _ in views[start : start + count]]
-                yield group
+                    group = [
+                        prepared
+                        for view in views[start : start + count]
+                        if (prepared := _take(pending.popleft(), view, damaged)) is not None
+                    ]
+                if group:
+                    yield group
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _take(
+    pending: Future[PreparedView], view: View, damaged: dict[str, str] | None
+) -> PreparedView | None:
+    """A view that was read; None for a damaged one that is to be left out."""
+    try:
+        return pending.result()
+    except (OSError, ValueError, TypeError) as error:
+        if damaged is None:
+            raise
+        damaged[view.name] = str(error)
+        return None
+
+
+def describe_damaged(damaged: dict[str, str], total: int) -> str:
+    """A note on the views of a folder that could not be read."""
+    first = next(iter(damaged.values()))
+    return (
+        f"left out {len(damaged)} of {total} views that cannot be read "
+        f"({join_names(damaged)}; the first: {first})"
+    )

@@ -11,6 +11,10 @@ import psutil
 if TYPE_CHECKING:
     import torch
 
+# With 1,000 threads on two cores opening the engines of the smallest model takes over a minute.
+THREADS_PER_CORE = 4
+MOST_THREADS = 64  # are allowed on any machine
+
 
 def count_cores() -> int:
     """Cores this process may use."""
@@ -19,6 +23,28 @@ def count_cores() -> int:
         with contextlib.suppress(psutil.Error, OSError):
             return len(process.cpu_affinity())
     return psutil.cpu_count() or os.cpu_count() or 1
+
+
+def check_threads(threads: int | None) -> int | None:
+    """A number of CPU threads that helps; None for every core.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: less than 1, or so many more than there are cores that starting them takes
+            minutes.
+    """
+    if threads is None:
+        return None
+    if not isinstance(threads, int) or isinstance(threads, bool):
+        raise TypeError(f"threads must be a whole number or None, got {threads!r}")
+    cores = count_cores()
+    most = max(MOST_THREADS, THREADS_PER_CORE * cores)
+    if not 1 <= threads <= most:
+        raise ValueError(
+            f"threads must lie in 1..{most}, got {threads}; this process may use {cores} core"
+            f"{'s' if cores > 1 else ''}"
+        )
+    return threads
 
 
 def read_peak_memory() -> int:

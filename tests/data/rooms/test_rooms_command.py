@@ -49,6 +49,8 @@ def test_preview_draws_views_and_labels(tmp_path):
     [
         (("make", "--label-set", "nyu40"), "unknown label set 'nyu40'"),
         (("make", "--count", "0"), "count"),
+        (("make", "--noise", "inf"), "noise"),
+        (("preview", "--noise", "1e300"), "noise"),
         (("preview",), "must end in .png"),
     ],
 )

@@ -21,7 +21,8 @@ err_console = Console(stderr=True)
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed; from 100000 on rooms are held out.")]
 ViewsOption = Annotated[int, typer.Option(min=1, help="Posed views of each room.")]
 NoiseOption = Annotated[
-    float, typer.Option(min=0, help="Of depth, poses, colours, points: 0 none, 1 usual, 2 twice.")
+    float,
+    typer.Option(min=0, max=10, help="Of depth, poses, colours, points: 0 none, 1 usual, 2 twice."),
 ]
 LabelSetOption = Annotated[
     str, typer.Option(help="kinds (every kind of object apart), or scannet20.")
