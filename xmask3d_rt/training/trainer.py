@@ -26,6 +26,7 @@ from xmask3d_rt.training.checkpoint import (
     Progress,
     resume_checkpoint,
     save_checkpoint,
+    write_tensors,
 )
 from xmask3d_rt.training.config import TrainingConfig
 from xmask3d_rt.training.criterion import Losses
@@ -101,10 +102,11 @@ class Trainer:
 
         Raises:
             CheckpointError: there is none, or it does not fit.
-            ValueError: a setting that decides numbers differs.
+            ValueError: a setting that decides numbers, or a frozen network, differs.
         """
         path = self._out / LAST
-        self.progress = resume_checkpoint(path, self.model, self.optimizer, self.config)
+        run = self.model, self.optimizer, self.config, self._frozen.weights
+        self.progress = resume_checkpoint(path, *run)
 
     def fit(self) -> None:
         """Train until the last epoch.
@@ -203,8 +205,7 @@ class Trainer:
         }
         path = self._out / STOPPED_BATCH
         names = {"names": list(batch.names), "captions": list(batch.captions)}
-        with atomic_write(path) as temporary:
-            torch.save({**batch.to("cpu").tensors(), **names}, temporary)
+        write_tensors(path, {**batch.to("cpu").tensors(), **names})
         listed = ", ".join(f"{name} is {value}" for name, value in bad.items()) or "the sum"
         raise TrainingError(
             f"stopped at epoch {epoch}, step {step}: {listed}; the batch of "
@@ -232,7 +233,8 @@ class Trainer:
     def _save(self, name: str) -> None:
         if rank() == 0:
             path = self._out / name
-            save_checkpoint(path, self.model, self.optimizer, self.progress, self.config)
+            run = self.progress, self.config, self._frozen.weights
+            save_checkpoint(path, self.model, self.optimizer, *run)
 
 
 def _distribute(step: TrainingStep) -> DistributedDataParallel:
