@@ -34,9 +34,13 @@ def make_trainer(data, out, *changes):
     return Trainer(make_micro_model(), make_config("tiny", [*SETTINGS, *changes]), data, out)
 
 
-def read_losses(out):
+def read_rows(out, kind):
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return {row["iteration"]: row["losses"] for row in rows if "losses" in row}
+    return {row["iteration"]: row[kind] for row in rows if kind in row}
+
+
+def read_losses(out):
+    return read_rows(out, "losses")
 
 
 class Interrupted(Exception):
@@ -91,6 +95,7 @@ def test_an_interrupted_run_goes_on_to_the_last_bit(data, whole_run, tmp_path, s
     assert again.done == samples // 2
     again.fit()
     assert read_losses(tmp_path) == read_losses(out)
+    assert read_rows(tmp_path, "scores") == read_rows(out, "scores")
     state, wanted = trained_state(again.model), trained_state(trainer.model)
     assert all(torch.equal(state[name], wanted[name]) for name in wanted)
 

@@ -5,7 +5,7 @@
     optimizer    state of AdamW
     best_iou     best score so far, in percent
     xmask3d_rt   step within the epoch, settings, names of the optimiser's parameters in order,
-                 hash of the frozen networks
+                 hash of the frozen networks, means and IoU under way
 
 Random choices follow from the run's seed and counters of epoch, sample and step, so the place in
 the epoch is the state of every generator. Files are whole or absent.
@@ -29,7 +29,7 @@ from xmask3d_rt.training.optim import named_trained
 
 PREFIX = "module."
 OWN = "xmask3d_rt"
-OWN_KEYS = {"step", "settings", "parameters", "frozen"}
+OWN_KEYS = {"step", "settings", "parameters", "frozen", "meters"}
 LAST, BEST = "model_last.pth.tar", "model_best.pth.tar"
 # Settings that may change between two parts of a run: they decide no number.
 FREE = {
@@ -63,8 +63,16 @@ def save_checkpoint(
     progress: Progress,
     config: TrainingConfig,
     frozen: str,
+    meters: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint, whole or not at all; `frozen` is the hash of the frozen networks."""
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: the file.
+        model, optimizer, progress, config: of the run.
+        frozen: hash of the frozen networks.
+        meters: state of what is averaged and counted between two reports.
+    """
     content = {
         "epoch": progress.epoch,
         "state_dict": {PREFIX + name: value for name, value in trained_state(model).items()},
@@ -75,6 +83,7 @@ def save_checkpoint(
             "settings": config.model_dump_json(),
             "parameters": [name for name, _ in named_trained(model)],
             "frozen": frozen,
+            "meters": dict(meters),
         },
     }
     write_tensors(path, content)
@@ -96,7 +105,7 @@ def resume_checkpoint(
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
     frozen: str,
-) -> Progress:
+) -> tuple[Progress, dict[str, Any]]:
     """Go on from a checkpoint of this package: weights, optimiser and place.
 
     Args:
@@ -104,6 +113,9 @@ def resume_checkpoint(
         model, optimizer: changed in place.
         config: must decide the same numbers as the run that wrote it.
         frozen: hash of the frozen networks, which must be those of the run.
+
+    Returns:
+        the place, and the state of the meters.
 
     Raises:
         CheckpointError: missing, damaged, not written by this package, or of another model.
@@ -127,7 +139,7 @@ def resume_checkpoint(
         for name, target in wanted.items():
             target.copy_(state[name])
     optimizer.load_state_dict(content["optimizer"])
-    return Progress(content["epoch"], own["step"], content["best_iou"])
+    return Progress(content["epoch"], own["step"], content["best_iou"]), own["meters"]
 
 
 def check_resumable(path: Path, config: TrainingConfig) -> None:

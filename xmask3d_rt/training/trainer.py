@@ -106,7 +106,9 @@ class Trainer:
         """
         path = self._out / LAST
         run = self.model, self.optimizer, self.config, self._frozen.weights
-        self.progress = resume_checkpoint(path, *run)
+        self.progress, meters = resume_checkpoint(path, *run)
+        self._means.load_state_dict(meters["losses"], self._device)
+        self._iou.load_state_dict(meters["iou"])
 
     def fit(self) -> None:
         """Train until the last epoch.
@@ -226,15 +228,14 @@ class Trainer:
         best = decisive if better else self.progress.best
         self.progress = Progress(epoch + 1, 0, best)
         monitor.report_epoch(self.done, epoch, scores)
-        self._save(LAST)
-        if better:
-            self._save(BEST)
+        self._save(LAST, *((BEST,) if better else ()))
 
-    def _save(self, name: str) -> None:
-        if rank() == 0:
-            path = self._out / name
-            run = self.progress, self.config, self._frozen.weights
-            save_checkpoint(path, self.model, self.optimizer, *run)
+    def _save(self, *names: str) -> None:
+        """Write checkpoints; every process takes part, the first one writes."""
+        meters = {"losses": self._means.state_dict(), "iou": self._iou.state_dict()}
+        run = self.progress, self.config, self._frozen.weights, meters
+        for name in names if rank() == 0 else ():
+            save_checkpoint(self._out / name, self.model, self.optimizer, *run)
 
 
 def _distribute(step: TrainingStep) -> DistributedDataParallel:
