@@ -209,8 +209,9 @@ def _find_code(error: BaseException, target: Path) -> int | None:
         return error.errno if _concerns(error.filename, target) else None
     if (match := _RUST_CODE.search(str(error))) is not None:
         return int(match[1])
-    if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
-        return _find_code(error.__cause__, target)
+    behind = error.__cause__ or error.__context__
+    if isinstance(behind, OSError) and behind.errno is not None:
+        return _find_code(behind, target)
     try:
         return errno.ENOSPC if shutil.disk_usage(target.parent).free < _FULL else None
     except OSError:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from miniature import make_room, write_miniature
 from plyfile import PlyData, PlyElement
+from safetensors.numpy import save_file
 
 from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.data.check import check_data
@@ -17,8 +18,19 @@ from xmask3d_rt.data.convert import convert_released, find_changed_files
 from xmask3d_rt.data.labels import preset_label_space
 from xmask3d_rt.data.released import INTRINSICS, read_caption_files, read_cloud_file
 from xmask3d_rt.data.room import write_room
-from xmask3d_rt.data.scene_folders import list_scene_folders, read_tensors
+from xmask3d_rt.data.scene_folders import FolderScene, list_scene_folders, read_tensors
 from xmask3d_rt.scene.prepare import scale_intrinsics
+
+LIST_LABELS = """ply
+format ascii 1.0
+element vertex 1
+property float x
+property float y
+property float z
+property list uchar int label
+end_header
+0 0 0 2 5 6
+"""
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +180,7 @@ def test_labels_may_lie_in_a_text_file(tmp_path):
     np.savetxt(lines, room.labels, fmt="%d")
     np.testing.assert_array_equal(scene.read_labels("classes.txt"), room.labels)
     lines.write_text("1\n2\n")
-    with pytest.raises(ValueError, match="2 labels for"):
+    with pytest.raises(ValueError, match=r"labels\.txt: expected a number for each of .*\[2\]"):
         scene.read_labels("classes.txt")
     lines.write_text("wall\n")
     with pytest.raises(ValueError, match="not one integer per line"):
@@ -183,6 +195,17 @@ class Payload:
 
     def __reduce__(self):
         return (open, (self.path, "w"))
+
+
+def test_labels_of_another_number_name_their_file(tmp_path):
+    tensors, ply = tmp_path / "scene.safetensors", tmp_path / "scene.ply"
+    xyz = np.zeros((3, 3), np.float32)
+    save_file({"xyz": xyz, "rgb": xyz, "labels": np.zeros(2, np.int64)}, tensors)
+    with pytest.raises(ValueError, match=r"scene\.safetensors: .* each of 3 points .*\[2\]"):
+        FolderScene(tmp_path, tensors).read_labels("scannet20")
+    ply.write_text(LIST_LABELS)
+    with pytest.raises(ValueError, match=r"scene\.ply: expected a number .*got object"):
+        FolderScene(tmp_path, ply).read_labels("classes.txt")
 
 
 def test_no_code_of_a_pickle_is_run(tmp_path):

@@ -130,6 +130,24 @@ def test_scores_are_those_of_all_points_of_all_scenes(rooms, tmp_path):
     assert set(values["absent"]) < set(outcome.classes)
 
 
+def test_changed_labels_or_meanings_are_counted_anew(tmp_path):
+    source, _ = make_fake()
+    room = make_room(0)
+    write_room(room, tmp_path / "rooms" / "room0")
+    first = evaluate_rooms(source, tmp_path / "rooms", tmp_path / "state")
+    lines = tmp_path / "rooms" / "room0" / "labels.txt"
+    np.savetxt(lines, np.where(room.labels == 0, 1, room.labels), fmt="%d")
+    second = evaluate_rooms(source, tmp_path / "rooms", tmp_path / "state")
+    assert first.confusion["fused"].target[0] > 0
+    assert second.confusion["fused"].target[0] == 0
+    names = tmp_path / "rooms" / "room0" / "classes.txt"
+    wall, floor, *rest = names.read_text().splitlines()
+    names.write_text("\n".join([floor, wall, *rest]))
+    third = evaluate_rooms(source, tmp_path / "rooms", tmp_path / "state")
+    assert third.confusion["fused"].target[1] == 0
+    assert len(source.calls) == 3
+
+
 def test_a_stopped_evaluation_goes_on(rooms, tmp_path):
     class Stopped(Exception):
         pass

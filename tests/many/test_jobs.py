@@ -63,13 +63,27 @@ def test_missing_files_and_changed_jobs_are_done_again(tmp_path):
 def test_a_failing_job_is_tried_again_and_then_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         failed = run(tmp_path, make_jobs("a", "flaky", "broken", "b"), attempts=2)
-    assert failed == {"broken": "ValueError: cannot work on broken second line"}
-    assert "flaky: ValueError: cannot work on flaky second line; it is tried again" in caplog.text
+    assert failed == {"broken": "RuntimeError: cannot work on broken second line"}
+    assert "flaky: RuntimeError: cannot work on flaky second line; it is tried again" in caplog.text
     by_name = {r["scene"]: r for r in read_log(tmp_path)}
     assert by_name["broken"]["status"] == "failed"
     assert by_name["flaky"]["attempts"] == 2
     assert (tmp_path / "b.txt").is_file()
     assert run(tmp_path, make_jobs("broken"), attempts=1)  # a failed job is tried by the next run
+
+
+def test_damaged_data_is_looked_at_once(tmp_path, caplog):
+    failed = run(tmp_path, make_jobs("damaged", "a"))
+    assert failed == {"damaged": "ValueError: damaged is no cloud"}
+    assert (tmp_path / "tried-damaged").read_text() == "1"
+    assert read_log(tmp_path)[0] == {
+        "scene": "damaged",
+        "status": "failed",
+        "key": "1",
+        "attempts": 1,
+        "error": failed["damaged"],
+    }
+    assert not caplog.records
 
 
 @pytest.mark.slow

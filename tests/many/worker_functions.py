@@ -25,8 +25,10 @@ class Opener:
         marker.write_text(str(tries + 1))
         if "poison" in name or ("killed" in name and not tries):
             os.kill(os.getpid(), signal.SIGKILL)
+        if "damaged" in name:
+            raise ValueError(f"{name} is no cloud")
         if "broken" in name or ("flaky" in name and not tries):
-            raise ValueError(f"cannot work on {name}\nsecond line")
+            raise RuntimeError(f"cannot work on {name}\nsecond line")
         time.sleep(0.01)
         out = Path(self.folder) / f"{name}.txt"
         out.write_text(str(value**2))

@@ -1,5 +1,6 @@
 """The trainer on a small model and one generated room."""
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from tests.training.rooms import RoomViews, make_micro_model
 from tests.training.settings import SETTINGS
 from xmask3d_rt.errors import CheckpointError, TrainingError
 from xmask3d_rt.model.checkpoints import load_checkpoints
-from xmask3d_rt.training.checkpoint import BEST, LAST, trained_state
+from xmask3d_rt.training.checkpoint import BEST, LAST, trained_state, write_tensors
 from xmask3d_rt.training.config import make_config
 from xmask3d_rt.training.trainer import STOPPED_BATCH, Trainer
 
@@ -33,9 +34,13 @@ def make_trainer(data, out, *changes):
     return Trainer(make_micro_model(), make_config("tiny", [*SETTINGS, *changes]), data, out)
 
 
-def read_losses(out):
+def read_rows(out, kind):
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return {row["iteration"]: row["losses"] for row in rows if "losses" in row}
+    return {row["iteration"]: row[kind] for row in rows if kind in row}
+
+
+def read_losses(out):
+    return read_rows(out, "losses")
 
 
 class Interrupted(Exception):
@@ -90,6 +95,7 @@ def test_an_interrupted_run_goes_on_to_the_last_bit(data, whole_run, tmp_path, s
     assert again.done == samples // 2
     again.fit()
     assert read_losses(tmp_path) == read_losses(out)
+    assert read_rows(tmp_path, "scores") == read_rows(out, "scores")
     state, wanted = trained_state(again.model), trained_state(trainer.model)
     assert all(torch.equal(state[name], wanted[name]) for name in wanted)
 
@@ -161,6 +167,15 @@ def test_resuming_with_other_settings_is_rejected(data, whole_run):
         trainer.resume()
 
 
+def test_resuming_with_other_frozen_networks_is_rejected(data, whole_run):
+    model = make_micro_model()
+    with torch.no_grad():
+        next(model.diffusion.unet.parameters()).add_(1e-3)
+    trainer = Trainer(model, make_config("tiny", SETTINGS), data, whole_run[1])
+    with pytest.raises(ValueError, match="resume with the --sd and --clip of the run"):
+        trainer.resume()
+
+
 def test_resuming_from_a_released_checkpoint_is_rejected(data, whole_run, tmp_path):
     content = torch.load(whole_run[1] / LAST, weights_only=True)
     del content["xmask3d_rt"]
@@ -181,6 +196,22 @@ def test_a_checkpoint_that_lacks_a_tensor_is_rejected(data, whole_run, tmp_path)
     torch.save(content, tmp_path / LAST)
     with pytest.raises(CheckpointError, match=r"category_head\.null_embed"):
         make_trainer(data, tmp_path).resume()
+
+
+def test_a_disk_that_takes_no_more_is_named_and_the_last_checkpoint_stays(whole_run, tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / LAST
+    path.write_bytes(b"before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"cannot write .*{LAST}: file too large") as caught:
+            write_tensors(path, {"state_dict": trained_state(whole_run[0].model)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_too_few_samples_are_rejected(data, tmp_path):

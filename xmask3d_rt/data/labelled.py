@@ -26,6 +26,9 @@ class LabelledScene(Protocol):
     def cloud_file(self) -> Path:
         """The file the points come from."""
 
+    def label_file(self, label_set: str) -> Path:
+        """The file the labels of the points come from."""
+
     def read_cloud(self) -> PointCloud:
         """Points and colours."""
 
@@ -40,6 +43,13 @@ class LabelledScene(Protocol):
 
     def read_captions(self) -> Mapping[str, str]:
         """Caption by view; empty where there are none."""
+
+
+def stamp_scene(scene: LabelledScene, label_set: str) -> str:
+    """Changes whenever the file of a scene's points or of their labels does."""
+    files = {scene.cloud_file.resolve(), scene.label_file(label_set).resolve()}
+    stats = {file: file.stat() for file in sorted(files) if file.is_file()}
+    return " ".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats.items())
 
 
 @dataclass(frozen=True, eq=False)

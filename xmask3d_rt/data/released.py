@@ -73,6 +73,10 @@ class ReleasedScene:
         """File with the ScanNet200 id of every point."""
         return self.root / CLOUDS_200 / self.split / f"{self.name}.txt"
 
+    def label_file(self, label_set: str) -> Path:
+        """The cloud's file, or that of the ScanNet200 ids."""
+        return self.labels_200_file if label_set == "scannet200" else self.cloud_file
+
     def read_cloud(self) -> PointCloud:
         """Points and colours; black where the file has none.
 

@@ -34,6 +34,7 @@ from xmask3d_rt.scene.rgbd import load_rgbd
 from xmask3d_rt.scene.view import View
 
 DATASET_FILE, CLASSES_FILE, CAPTIONS_FILE = "dataset.json", "classes.txt", "captions.json"
+LABELS_FILE = "labels.txt"
 CLOUD_FILES = ("scene.safetensors", "scene.ply")
 LABEL_TENSORS = {"scannet20": "labels", "scannet200": "labels_200"}
 
@@ -49,6 +50,12 @@ class FolderScene:
     def name(self) -> str:
         """Name of the folder."""
         return self.root.name
+
+    def label_file(self, label_set: str) -> Path:
+        """`labels.txt` where it is there and belongs to the cloud, else the cloud's file."""
+        lines = self.root / LABELS_FILE
+        text = self.cloud_file.suffix != ".safetensors" and lines.is_file()
+        return lines if text else self.cloud_file
 
     def read_cloud(self) -> PointCloud:
         """Points and colours.
@@ -69,23 +76,32 @@ class FolderScene:
             ValueError: damaged labels, or another number than points.
         """
         if self.cloud_file.suffix == ".safetensors":
-            labels = read_tensors(self.cloud_file).get(LABEL_TENSORS.get(label_set, "labels"))
+            tensors = read_tensors(self.cloud_file)
+            count = len(tensors["xyz"])
+            labels = tensors.get(LABEL_TENSORS.get(label_set, "labels"))
             if labels is None:
                 raise FileNotFoundError(f"{self.cloud_file} has no labels of {label_set}")
-            return labels.astype(np.int64)
-        cloud = PointCloud.load(self.cloud_file)
-        file = self.root / "labels.txt"
-        if file.is_file():
-            labels = _read_label_lines(file)
-        elif cloud.source is not None and "label" in cloud.source.vertex:
-            labels = np.asarray(cloud.source.vertex["label"])
         else:
-            raise FileNotFoundError(
-                f"{self.cloud_file} has no vertex property `label` and there is no {file}; add one"
+            cloud = PointCloud.load(self.cloud_file)
+            count = len(cloud)
+            labels = self._read_own_labels(cloud)
+        if labels.shape != (count,) or labels.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{self.label_file(label_set)}: expected a number for each of {count} points as "
+                f"label, got {labels.dtype} {list(labels.shape)}"
             )
-        if labels.shape != (len(cloud),):
-            raise ValueError(f"{file}: {len(labels)} labels for {len(cloud)} points")
         return labels.astype(np.int64)
+
+    def _read_own_labels(self, cloud: PointCloud) -> np.ndarray:
+        """Labels of the text file, or else of the cloud."""
+        file = self.root / LABELS_FILE
+        if file.is_file():
+            return _read_label_lines(file)
+        if cloud.source is not None and "label" in cloud.source.vertex:
+            return np.asarray(cloud.source.vertex["label"])
+        raise FileNotFoundError(
+            f"{self.cloud_file} has no vertex property `label` and there is no {file}; add one"
+        )
 
     def list_views(self) -> list[View]:
         """Views of the folder; none where it has no `color/`."""

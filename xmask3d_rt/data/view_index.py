@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from xmask3d_rt.config import ViewConfig
-from xmask3d_rt.data.labelled import LabelledScene, SceneCollection
+from xmask3d_rt.data.labelled import LabelledScene, SceneCollection, stamp_scene
 from xmask3d_rt.data.labels import LabelSource, LabelSpace
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.kernels import ProjectedView, project_view
@@ -145,10 +145,9 @@ class CountScenes:
 
     def find_file(self, scene: LabelledScene) -> Path:
         """The file of a scene, named by everything its counts depend on."""
-        stat = scene.cloud_file.stat()
         known: Mapping[int, int] = self.space.point_classes
         identity = (
-            *(str(scene.cloud_file.resolve()), stat.st_size, stat.st_mtime_ns),
+            stamp_scene(scene, self.source.name),
             *(self.source.name, sorted(known.items()), len(self.space.classes), repr(self.grid)),
         )
         digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
@@ -173,8 +172,8 @@ def index_views(
         source: the label set that is read.
         grid: the mask grid.
         rule: what is usable.
-        cache_dir: counts of a scene are kept here and used again while its cloud is unchanged;
-            of several processes that ask at once the first one counts.
+        cache_dir: counts of a scene are kept here and used again while its cloud and labels are
+            unchanged; of several processes that ask at once the first one counts.
         progress: called with (scenes done, scenes).
         workers: processes that count.
 

@@ -7,6 +7,7 @@ where it stopped.
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from xmask3d_rt.arrays import read_arrays
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.config import ClassSplit, ModelConfig
 from xmask3d_rt.data.collection import open_collection
-from xmask3d_rt.data.labelled import LabelledScene
+from xmask3d_rt.data.labelled import LabelledScene, stamp_scene
 from xmask3d_rt.data.labels import LabelSpace, make_label_space
 from xmask3d_rt.data.view_index import ViewRule, count_views
 from xmask3d_rt.evaluation.iou import Confusion, Score, score
@@ -134,13 +135,14 @@ class EvaluateScenes:
             raise ValueError(f"scene {scene.name}: the released rule leaves no view")
         return [view for view in views if view.name in kept]
 
-    def make_jobs(self) -> list[Job]:
-        """A job per scene, done anew when its cloud changes."""
-        jobs = []
-        for scene in open_collection(self.data, self.split).scenes:
-            stat = scene.cloud_file.stat()
-            jobs.append(Job(scene.name, scene.name, f"{stat.st_size} {stat.st_mtime_ns}"))
-        return jobs
+    def make_jobs(self, space: LabelSpace, label_set: str) -> list[Job]:
+        """A job per scene, done anew when its cloud, its labels or what they mean changes."""
+        known: Mapping[int, int] = space.point_classes
+        meaning = repr(sorted(known.items()))
+        return [
+            Job(scene.name, scene.name, f"{stamp_scene(scene, label_set)} {meaning}")
+            for scene in open_collection(self.data, self.split).scenes
+        ]
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def evaluate(
         released_views: leave out the views that the released evaluation leaves out.
         state_dir: where counts per scene are kept; None: the user's cache folder.
         workers, ray, resources: as for `many.slots.open_slots`.
-        attempts: how often a scene is tried.
+        attempts: how often a scene is tried, unless its data is bad.
         progress: called with (scenes done, scenes).
 
     Raises:
@@ -247,8 +249,8 @@ def evaluate(
     identity = (source.fingerprint(), str(data), split, classes.names, limit, __version__)
     state = root.resolve() / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     task = EvaluateScenes(source, data, split, classes, state, limit)
-    space, _ = task.make_space(config)
-    jobs = task.make_jobs()
+    space, label_set = task.make_space(config)
+    jobs = task.make_jobs(space, label_set)
     with (
         JobLog.open(state) as log,
         open_slots(task, workers, ray, resources or Resources()) as slots,

@@ -26,7 +26,9 @@ WorkersOption = Annotated[
 RayOption = Annotated[
     str | None, typer.Option("--ray", help="Run on Ray: 'local', or the address of a cluster.")
 ]
-AttemptsOption = Annotated[int, typer.Option(min=1, help="How often a scene is tried.")]
+AttemptsOption = Annotated[
+    int, typer.Option(min=1, help="How often a scene is tried, unless its data is bad.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of each worker; all cores shared if absent.")

@@ -1,7 +1,8 @@
 """Jobs, one per scene, on slots of workers; what is done is logged and never done again.
 
 A worker that dies takes one job with it: its slot gets a new worker and the job is tried again, so
-each job is done once or named as failed.
+each job is done once or named as failed. So is one that lacked memory or whose disk failed; damaged
+or missing data is no better at a second look.
 """
 
 import json
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 LOG_FILE = "done.jsonl"
 ATTEMPTS = 3
+# What bad data of the caller raises.
+FINAL = (ValueError, TypeError, FileNotFoundError)
 
 Progress = Callable[[int, int], None]
 
@@ -123,11 +126,11 @@ def run_jobs(
         jobs: names must be unique.
         slots: at least one; the caller closes them.
         log: receives every outcome.
-        attempts: how often a job is tried.
+        attempts: how often a job is tried, unless its data is bad.
         progress: called with (jobs done, jobs).
 
     Returns:
-        Error by name of the jobs that failed at every attempt.
+        Error by name of the jobs that failed.
 
     Raises:
         ValueError: two jobs of one name, no slots, or attempts < 1.
@@ -157,7 +160,7 @@ def run_jobs(
             if isinstance(error, slot.lost):
                 slot.close()
             reason = describe_error(error, slot)
-            if attempt < attempts:
+            if attempt < attempts and not isinstance(find_cause(error), FINAL):
                 logger.warning("%s: %s; it is tried again", job.name, reason)
                 waiting.append((job, attempt + 1))
             else:
@@ -170,9 +173,14 @@ def describe_error(error: BaseException, slot: Slot) -> str:
     """An error in one line; a dead worker says so."""
     if isinstance(error, slot.lost):
         return f"its worker died ({type(error).__name__}), perhaps for lack of memory"
-    cause = getattr(error, "cause", None)  # Ray wraps what a job raised
-    named = cause if isinstance(cause, Exception) else error
-    return f"{type(named).__name__}: {one_line(named)}"
+    cause = find_cause(error)
+    return f"{type(cause).__name__}: {one_line(cause)}"
+
+
+def find_cause(error: BaseException) -> BaseException:
+    """What a job raised; Ray wraps it."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Exception) else error
 
 
 def _check(jobs: Sequence[Job], slots: Sequence[Slot], attempts: int) -> None:

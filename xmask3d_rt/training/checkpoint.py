@@ -4,7 +4,8 @@
     state_dict   the trained part, keys with the prefix `module.`; no diffusion model, no CLIP
     optimizer    state of AdamW
     best_iou     best score so far, in percent
-    xmask3d_rt   step within the epoch, settings, names of the optimiser's parameters in order
+    xmask3d_rt   step within the epoch, settings, names of the optimiser's parameters in order,
+                 hash of the frozen networks, means and IoU under way
 
 Random choices follow from the run's seed and counters of epoch, sample and step, so the place in
 the epoch is the state of every generator. Files are whole or absent.
@@ -28,6 +29,7 @@ from xmask3d_rt.training.optim import named_trained
 
 PREFIX = "module."
 OWN = "xmask3d_rt"
+OWN_KEYS = {"step", "settings", "parameters", "frozen", "meters"}
 LAST, BEST = "model_last.pth.tar", "model_best.pth.tar"
 # Settings that may change between two parts of a run: they decide no number.
 FREE = {
@@ -60,8 +62,17 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     config: TrainingConfig,
+    frozen: str,
+    meters: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: the file.
+        model, optimizer, progress, config: of the run.
+        frozen: hash of the frozen networks.
+        meters: state of what is averaged and counted between two reports.
+    """
     content = {
         "epoch": progress.epoch,
         "state_dict": {PREFIX + name: value for name, value in trained_state(model).items()},
@@ -71,29 +82,53 @@ def save_checkpoint(
             "step": progress.step,
             "settings": config.model_dump_json(),
             "parameters": [name for name, _ in named_trained(model)],
+            "frozen": frozen,
+            "meters": dict(meters),
         },
     }
-    with atomic_write(path) as temporary:
-        torch.save(content, temporary)
+    write_tensors(path, content)
+
+
+def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of `torch.save`, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; says why, which torch keeps to itself when given a path.
+    """
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def resume_checkpoint(
-    path: Path, model: XMask3D, optimizer: torch.optim.Optimizer, config: TrainingConfig
-) -> Progress:
+    path: Path,
+    model: XMask3D,
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+    frozen: str,
+) -> tuple[Progress, dict[str, Any]]:
     """Go on from a checkpoint of this package: weights, optimiser and place.
 
     Args:
         path: the checkpoint.
         model, optimizer: changed in place.
         config: must decide the same numbers as the run that wrote it.
+        frozen: hash of the frozen networks, which must be those of the run.
+
+    Returns:
+        the place, and the state of the meters.
 
     Raises:
         CheckpointError: missing, damaged, not written by this package, or of another model.
-        ValueError: a setting differs.
+        ValueError: a setting or the frozen networks differ.
     """
     content = _read(path)
     own = content[OWN]
     _check_settings(path, json.loads(own["settings"]), config)
+    if own["frozen"] != frozen:
+        raise ValueError(
+            f"{path} was trained with the frozen networks {own['frozen']}, not {frozen}; resume "
+            "with the --sd and --clip of the run, or start anew with --init"
+        )
     state = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items()}
     wanted = trained_state(model)
     _check_state(path, state, wanted)
@@ -104,7 +139,7 @@ def resume_checkpoint(
         for name, target in wanted.items():
             target.copy_(state[name])
     optimizer.load_state_dict(content["optimizer"])
-    return Progress(content["epoch"], own["step"], content["best_iou"])
+    return Progress(content["epoch"], own["step"], content["best_iou"]), own["meters"]
 
 
 def check_resumable(path: Path, config: TrainingConfig) -> None:
@@ -126,10 +161,11 @@ def _read(path: Path, mmap: bool = False) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: truncated, damaged or no checkpoint ({first_line(error)})"
         ) from error
-    if not isinstance(content, dict) or OWN not in content:
+    own = content.get(OWN) if isinstance(content, dict) else None
+    if not isinstance(own, dict) or not own.keys() >= OWN_KEYS:
         raise CheckpointError(
-            f"{path}: not written by `xmask3d train`, so it has no place to go on from; start "
-            "from its weights with --init"
+            f"{path}: not written by this version of `xmask3d train`, so it has no place to go on "
+            "from; start from its weights with --init"
         )
     return content
 

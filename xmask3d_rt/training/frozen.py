@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +19,8 @@ from torch import Tensor
 
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.model.diffusion import ImageFeatures
+from xmask3d_rt.model.key_map import map_name
+from xmask3d_rt.model.xmask3d import XMask3D
 from xmask3d_rt.training.batch import TrainingBatch
 from xmask3d_rt.training.ranks import world_size
 from xmask3d_rt.training.step import TrainingStep, embed_texts
@@ -73,15 +74,18 @@ class FrozenOutputs:
         step: has the networks.
         folder: of the cache.
         limit_gb: size of the cache, over all processes; 0 keeps nothing.
+
+    Attributes:
+        weights: hash of the frozen networks.
     """
 
     def __init__(self, step: TrainingStep, folder: Path, limit_gb: float) -> None:
+        self.weights = hash_frozen(step.model)
         self._step = step
         self._captions: dict[str, Tensor] = {}
         self._cache: DiskCache | None = None
         if limit_gb:
-            weights = hash_weights(step)
-            self._cache = DiskCache(folder / weights, int(limit_gb * GIB / world_size()))
+            self._cache = DiskCache(folder / self.weights, int(limit_gb * GIB / world_size()))
 
     def image_features(self, batch: TrainingBatch) -> ImageFeatures:
         """What the VAE makes of a batch's images."""
@@ -118,17 +122,12 @@ class FrozenOutputs:
         return {"embed": embed_texts(self._step.model, [caption])[0]}
 
 
-def hash_weights(step: TrainingStep) -> str:
-    """Hash of everything the kept outputs depend on beside their inputs: weights and precision."""
-    model = step.model
+def hash_frozen(model: XMask3D) -> str:
+    """Hash of every weight that training leaves as it is, and of its precision."""
     digest = hashlib.blake2b(digest_size=8)
-    networks: tuple[Any, ...] = (
-        model.diffusion.vae,
-        model.clip.token_embedding,
-        model.clip.transformer,
-    )
-    for network in networks:
-        for name, tensor in network.state_dict().items():
-            digest.update(f"{name} {tensor.dtype}".encode())
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    for name, tensor in model.state_dict().items():
+        if map_name(name).namespace == "xmask3d":
+            continue
+        digest.update(f"{name} {tensor.dtype}".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -1,14 +1,18 @@
-"""Means of the losses and IoU over the training points of an epoch, over all processes."""
+"""Means of the losses and IoU over the training points of an epoch, over all processes.
+
+What is under way goes into checkpoints summed over the processes; a run that is resumed gives it to
+its first process.
+"""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch import distributed as dist
 
 from xmask3d_rt.kernels import mask_class_logits
 from xmask3d_rt.model.fusion import PointFeatures
-from xmask3d_rt.training.ranks import world_size
+from xmask3d_rt.training.ranks import rank, sum_over_ranks, world_size
 
 HEADS = ("fused", "2d", "3d")
 
@@ -31,13 +35,22 @@ class LossMeans:
         """Means over steps and processes, with their sum as `total`; starts anew."""
         if not self._count:
             return {}
-        sums = torch.stack(list(self._sums.values()))
-        if world_size() > 1:
-            dist.all_reduce(sums)
+        sums = sum_over_ranks(torch.stack(list(self._sums.values())))
         means = (sums / (self._count * world_size())).tolist()
         named = dict(zip(self._sums, means, strict=True))
         self._sums, self._count = {}, 0
         return named | {"total": sum(means)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was added since the last reading, over all processes."""
+        sums = {name: sum_over_ranks(value).cpu() for name, value in self._sums.items()}
+        return {"sums": sums, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from `state_dict`, with sums on a device."""
+        own = int(rank() == 0)
+        self._sums = {name: own * value.to(device) for name, value in state["sums"].items()}
+        self._count = state["count"]
 
 
 class TrainingIoU:
@@ -85,13 +98,19 @@ class TrainingIoU:
 
     def read(self) -> dict[str, float]:
         """Mean IoU in percent of the classes that occur, by head; starts anew."""
-        counts = self._counts.clone()
+        counts = sum_over_ranks(self._counts)
         self._counts.zero_()
-        if world_size() > 1:
-            dist.all_reduce(counts)
         hit, predicted, target = counts.double().unbind(1)
         union = predicted + target - hit
         occurs = target > 0
         iou = 100 * hit / union.clamp(min=1) * occurs
         means = iou.sum(1) / occurs.sum(1).clamp(min=1)
         return dict(zip(HEADS, means.tolist(), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted since the last reading, over all processes."""
+        return {"counts": sum_over_ranks(self._counts).cpu()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._counts.copy_(int(rank() == 0) * state["counts"])

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 LOG = "log.jsonl"
 SHOWN = 4  # losses beside the bar, the largest
@@ -44,12 +45,15 @@ class Monitor:
         self._writer = open_writer(out) if tensorboard and not silent else None
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[speed]}  {task.fields[losses]}"),
+            TextColumn("{task.fields[speed]}"),
+            # what is cut where the terminal is narrow
+            TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True)),
             console=Console(stderr=True),
             disable=silent,
+            expand=True,
         )
         self._task = self._bar.add_task(
             "", total=total, completed=done, epoch=0, speed="", losses=""

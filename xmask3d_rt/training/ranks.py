@@ -20,13 +20,17 @@ def rank() -> int:
 
 
 @torch.no_grad()
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Sum of a tensor over all processes, a copy without gradient."""
+    total = value.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(total)
+    return total
+
+
 def average_over_ranks(value: Tensor) -> Tensor:
     """Mean of a tensor over all processes, without gradient."""
-    if world_size() == 1:
-        return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / world_size()
+    return value if world_size() == 1 else sum_over_ranks(value) / world_size()
 
 
 def keep_own(value: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from xmask3d_rt.training.checkpoint import (
     Progress,
     resume_checkpoint,
     save_checkpoint,
+    write_tensors,
 )
 from xmask3d_rt.training.config import TrainingConfig
 from xmask3d_rt.training.criterion import Losses
@@ -101,10 +102,13 @@ class Trainer:
 
         Raises:
             CheckpointError: there is none, or it does not fit.
-            ValueError: a setting that decides numbers differs.
+            ValueError: a setting that decides numbers, or a frozen network, differs.
         """
         path = self._out / LAST
-        self.progress = resume_checkpoint(path, self.model, self.optimizer, self.config)
+        run = self.model, self.optimizer, self.config, self._frozen.weights
+        self.progress, meters = resume_checkpoint(path, *run)
+        self._means.load_state_dict(meters["losses"], self._device)
+        self._iou.load_state_dict(meters["iou"])
 
     def fit(self) -> None:
         """Train until the last epoch.
@@ -203,8 +207,7 @@ class Trainer:
         }
         path = self._out / STOPPED_BATCH
         names = {"names": list(batch.names), "captions": list(batch.captions)}
-        with atomic_write(path) as temporary:
-            torch.save({**batch.to("cpu").tensors(), **names}, temporary)
+        write_tensors(path, {**batch.to("cpu").tensors(), **names})
         listed = ", ".join(f"{name} is {value}" for name, value in bad.items()) or "the sum"
         raise TrainingError(
             f"stopped at epoch {epoch}, step {step}: {listed}; the batch of "
@@ -225,14 +228,14 @@ class Trainer:
         best = decisive if better else self.progress.best
         self.progress = Progress(epoch + 1, 0, best)
         monitor.report_epoch(self.done, epoch, scores)
-        self._save(LAST)
-        if better:
-            self._save(BEST)
+        self._save(LAST, *((BEST,) if better else ()))
 
-    def _save(self, name: str) -> None:
-        if rank() == 0:
-            path = self._out / name
-            save_checkpoint(path, self.model, self.optimizer, self.progress, self.config)
+    def _save(self, *names: str) -> None:
+        """Write checkpoints; every process takes part, the first one writes."""
+        meters = {"losses": self._means.state_dict(), "iou": self._iou.state_dict()}
+        run = self.progress, self.config, self._frozen.weights, meters
+        for name in names if rank() == 0 else ():
+            save_checkpoint(self._out / name, self.model, self.optimizer, *run)
 
 
 def _distribute(step: TrainingStep) -> DistributedDataParallel:

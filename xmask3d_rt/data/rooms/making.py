@@ -66,7 +66,7 @@ def make_rooms(
         seeds: seed by name of the scene folder.
         options: of all rooms.
         workers: processes; None picks a number that suits the machine.
-        attempts: how often a room is tried.
+        attempts: how often a room is tried, unless its options are bad.
         console: for the progress bar.
 
     Raises:
