@@ -3,11 +3,13 @@
 `python -m xmask3d_rt.kernels.aot --csv FILE` compiles every case that the operators declare
 (`cases.py` in an operator's folder, function `compile_cases`) for every architecture, and
 tabulates registers, stack (spilled registers: Triton has no other use for the stack) and shared
-memory. Not in a process with TRITON_INTERPRET set.
+memory. Every row names what decided it, so a row whose fingerprint is still right need not be
+compiled anew (`read_csv`). Not in a process with TRITON_INTERPRET set.
 """
 
 import argparse
 import csv
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
@@ -17,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,7 @@ class Resources:
     shared_bytes: int  # per block
     shared_limit: int
     cubin_bytes: int
+    fingerprint: str
 
     @property
     def fits(self) -> bool:
@@ -100,8 +103,20 @@ def collect_cases() -> list[CompileCase]:
     return cases
 
 
+def compute_fingerprint(case: CompileCase, sm: int) -> str:
+    """Hash of everything that decides what a case uses on one architecture."""
+    source, options = _describe_compilation(case)
+    compiler = (triton.__version__, sm, sorted(options.items()))
+    return hashlib.sha256(f"{source.hash()} {compiler}".encode()).hexdigest()[:16]
+
+
 def compile_kernel(case: CompileCase, sm: int) -> Any:
     """Compile one case for one architecture; `.asm` of the result holds "ptx" and "cubin"."""
+    source, options = _describe_compilation(case)
+    return triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
+
+
+def _describe_compilation(case: CompileCase) -> tuple[ASTSource, dict[str, Any]]:
     names = [parameter.name for parameter in case.kernel.params]
     signature = {name: case.arguments.get(name, "constexpr") for name in names}
     aligned = [
@@ -121,7 +136,7 @@ def compile_kernel(case: CompileCase, sm: int) -> Any:
         "num_stages": case.num_stages,
         "maxnreg": case.max_registers,
     }
-    return triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
+    return source, options
 
 
 def compile_case(case: CompileCase, sm: int) -> Resources:
@@ -140,6 +155,7 @@ def compile_case(case: CompileCase, sm: int) -> Resources:
         shared_bytes=compiled.metadata.shared,
         shared_limit=SHARED_LIMIT[sm],
         cubin_bytes=len(compiled.asm["cubin"]),
+        fingerprint=compute_fingerprint(case, sm),
     )
 
 
@@ -181,6 +197,18 @@ def write_csv(path: Path, rows: list[Resources]) -> None:
         writer = csv.DictWriter(file, [*asdict(rows[0]), "triton"])
         writer.writeheader()
         writer.writerows({**asdict(row), "triton": triton.__version__} for row in rows)
+
+
+def read_csv(path: Path) -> list[Resources]:
+    """The rows of a table that `write_csv` wrote."""
+    columns = fields(Resources)
+    with path.open(newline="") as file:
+        return [
+            Resources(
+                **{c.name: int(row[c.name]) if c.type is int else row[c.name] for c in columns}
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 def summarize(rows: list[Resources]) -> list[Resources]:

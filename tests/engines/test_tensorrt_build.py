@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ from xmask3d_rt.export.backends.tensorrt import (
     describe_failure,
     list_profiles,
 )
+
+CHILD = tensorrt_build.child_command(Path("job.json"))[2]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,13 @@ def test_build_writes_engine_and_stamp(
         "model.engine",
         "model.engine.json",
     ]
+
+
+def test_the_building_process_leaves_torch_out():
+    """It would take three seconds of a core and 300 MB beside every builder."""
+    code = f"import sys, {CHILD}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.trt

@@ -238,16 +238,16 @@ def test_a_killed_run_loses_nothing_it_has_saved(data, whole_run, tmp_path):
     assert {i: found[i] for i in wanted} == wanted
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_equal_one(whole_run, tmp_path):
     """The same global batch, statistics and means over both processes."""
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    for out, world in ((alone, 1), (together, 2)):
-        command = [
-            *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world}"),
-            *("--standalone", *SCRIPT, str(out), "optim.sync_batch_norm=true"),
-        ]
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, cwd=ROOT, env=env, check=True)
+    together = tmp_path / "together"
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"),
+        *("--standalone", *SCRIPT, str(together), "optim.sync_batch_norm=true"),
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=env, check=True)
+    alone = whole_run[1]
     found, wanted = read_losses(together), read_losses(alone)
     assert found.keys() == wanted.keys()
     for name, value in wanted[1].items():
