@@ -236,14 +236,13 @@ def _check_same(out: Path, config: ModelConfig, weights: WeightSource) -> None:
     found = [top for top in tops if (out / top).exists()]
     if not found or (present is not None and _is_same(present, config, weights)):
         return
-    asked = f"asked for is {_describe_model(config, weights)}"
     fix = "build into another directory, or over it with --replace"
     if present is None:
-        unknown = f"holds {found[0]}, and no manifest says of what model"
-        raise EngineError(f"{out} {unknown}, {asked}; {fix}")
-    raise EngineError(
-        f"{out} holds {_describe_model(present.config, present.weights)}, {asked}; {fix}"
-    )
+        asked = f"asked for is {_describe_model(config, weights)}"
+        raise EngineError(
+            f"{out} holds {found[0]}, and no manifest says of what model, {asked}; {fix}"
+        )
+    raise EngineError(f"{out} holds {_compare_models(present, config, weights)}; {fix}")
 
 
 def _is_same(present: Manifest, config: ModelConfig, weights: WeightSource) -> bool:
@@ -255,6 +254,17 @@ def _is_same(present: Manifest, config: ModelConfig, weights: WeightSource) -> b
         and present.weights.kind == weights.kind
         and (there == asked or not there)  # a damaged manifest may not say
     )
+
+
+def _compare_models(present: Manifest, config: ModelConfig, weights: WeightSource) -> str:
+    """What is there and what was asked for, with the settings that differ where names do not."""
+    there = _describe_model(present.config, present.weights)
+    asked = _describe_model(config, weights)
+    if there != asked:
+        return f"{there}, asked for is {asked}"
+    names = (part.name for part in dataclasses.fields(config))
+    other = [name for name in names if getattr(present.config, name) != getattr(config, name)]
+    return f"{there} of another version of the package ({', '.join(other)} differ)"
 
 
 def _describe_model(config: ModelConfig, weights: WeightSource) -> str:
@@ -284,9 +294,8 @@ def _list_kept(
     if kept and (existing.config != config or not _is_same(existing, config, weights.source)):
         raise EngineError(
             f"{existing.root} holds {', '.join(kept)} of "
-            f"{_describe_model(existing.config, existing.weights)}, asked for is "
-            f"{_describe_model(config, weights.source)}; build without --only, or into another "
-            f"directory"
+            f"{_compare_models(existing, config, weights.source)}; build without --only, or into "
+            f"another directory"
         )
     return kept
 
