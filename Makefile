@@ -19,6 +19,8 @@ endif
 WORKERS ?= 2
 # Waiting OpenMP threads sleep: spinning ones take the cores of the other test worker.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Tests start a hundred processes, each of which would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test fuzz kernel-table test-full lint clean
 
@@ -31,7 +33,7 @@ demo: $(STAMP)
 	$(BIN)/xmask3d demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not full and not gpu" -n $(WORKERS)
+	$(BIN)/python -m pytest -m "not full and not gpu" -n $(WORKERS) --dist worksteal
 
 # 20,000 broken inputs for every parser; `make test` tries 200 of them.
 fuzz: $(STAMP)

@@ -1,5 +1,8 @@
 """Settings of the whole suite."""
 
+import hashlib
+import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -19,6 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.option.markexpr != "full":
         torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
     # A shell starts background jobs with Ctrl-C ignored, and so would be every process that a
     # test starts to interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -55,3 +59,33 @@ def tiny_engines() -> Path:
             device="cpu",
         )
     return out
+
+
+@pytest.fixture(scope="session")
+def traced_graphs(tmp_path_factory) -> Path:
+    """Where `traced_once` keeps graphs."""
+    return tmp_path_factory.mktemp("traced")
+
+
+@pytest.fixture(scope="module")
+def traced_once(traced_graphs):
+    """Equal modules are traced once a session: for tests of what becomes of the graphs."""
+    from xmask3d_rt.export.build import engine
+
+    trace = engine.export_onnx
+
+    def trace_once(module, contract, inputs, folder):
+        key = hashlib.sha256(repr((contract, [x.shape for x in inputs])).encode())
+        for name, value in module.state_dict().items():
+            key.update(name.encode() + value.contiguous().numpy().tobytes())
+        kept = traced_graphs / key.hexdigest()
+        if not kept.is_dir():
+            path = trace(module, contract, inputs, folder)
+            shutil.copytree(folder, kept)
+            return path
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        return folder / "model.onnx"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "export_onnx", trace_once)
+        yield

@@ -31,6 +31,7 @@ from xmask3d_rt.export.build.weights import SyntheticWeights
 from xmask3d_rt.export.graph.contracts import get_contract
 from xmask3d_rt.export.graph.validation import make_inputs, relative_error
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 CONFIG = get_preset("tiny")
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 

@@ -35,6 +35,7 @@ ONLY = ("mask_clip", "binary_head", "heads")
 SCRIPT = Path(build_script.__file__)
 
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("traced_once")
 
 
 class OtherWeights(SyntheticWeights):
