@@ -201,14 +201,16 @@ def write_csv(path: Path, rows: list[Resources]) -> None:
 
 def read_csv(path: Path) -> list[Resources]:
     """The rows of a table that `write_csv` wrote."""
-    columns = fields(Resources)
     with path.open(newline="") as file:
-        return [
-            Resources(
-                **{c.name: int(row[c.name]) if c.type is int else row[c.name] for c in columns}
-            )
-            for row in csv.DictReader(file)
-        ]
+        return [_parse_row(row) for row in csv.DictReader(file)]
+
+
+def _parse_row(row: dict[str, str]) -> Resources:
+    values: dict[str, Any] = {
+        column.name: int(row[column.name]) if column.type is int else row[column.name]
+        for column in fields(Resources)
+    }
+    return Resources(**values)
 
 
 def summarize(rows: list[Resources]) -> list[Resources]:
