@@ -139,10 +139,12 @@ class EvaluateScenes:
         """A job per scene, done anew when its cloud, its labels or what they mean changes."""
         known: Mapping[int, int] = space.point_classes
         meaning = repr(sorted(known.items()))
-        return [
-            Job(scene.name, scene.name, f"{stamp_scene(scene, label_set)} {meaning}")
-            for scene in open_collection(self.data, self.split).scenes
-        ]
+        jobs = []
+        for scene in open_collection(self.data, self.split).scenes:
+            stamp = f"{stamp_scene(scene, label_set)} {meaning}"
+            key = hashlib.sha256(stamp.encode()).hexdigest()[:16]
+            jobs.append(Job(scene.name, scene.name, key))
+        return jobs
 
 
 @dataclass(frozen=True)
