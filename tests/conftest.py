@@ -57,6 +57,7 @@ def tiny_engines() -> Path:
             backend="onnxruntime",
             precision="fp32",
             device="cpu",
+            replace=True,  # of an older configuration
         )
     return out
 

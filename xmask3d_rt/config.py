@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from xmask3d_rt.data.rooms.kinds import KINDS, NOVEL_KINDS
 from xmask3d_rt.records import Count, Index, Line, read_values, record
 
 Counts = tuple[Count, ...]
@@ -283,9 +284,11 @@ def _released(name: str) -> ModelConfig:
 def _tiny() -> ModelConfig:
     """Every path of the full model at small widths: for CI, demos and small machines."""
     full = _released("b15n4")
+    novel = tuple(KINDS.index(name) for name in NOVEL_KINDS)
     return dataclasses.replace(
         full,
         name="tiny",
+        split=ClassSplit(names=KINDS, novel=novel),
         point_encoder=SparseUNetConfig(
             planes=(16, 32, 48, 64, 64, 48, 32, 32), layers=(1,) * 8, stem=16, out_channels=64
         ),
@@ -297,9 +300,9 @@ def _tiny() -> ModelConfig:
             vae_channels=(32, 32, 64, 64),
             unet_channels=(32, 64, 96, 96),
             attention_heads=2,
-            context_dim=64,
-            text_layers=2,
-            text_heads=2,
+            context_dim=128,
+            text_layers=3,
+            text_heads=4,
         ),
         mask_head=MaskHeadConfig(
             projection_dim=64,
@@ -312,15 +315,17 @@ def _tiny() -> ModelConfig:
             queries=20,
         ),
         clip=ClipConfig(
-            image_size=112,
+            image_size=256,
+            patch_size=16,
             vision_width=128,
-            vision_layers=3,
-            text_width=64,
+            vision_layers=4,
+            text_width=128,
             text_layers=3,
-            text_heads=2,
+            text_heads=4,
             embed_dim=128,
         ),
         view=ViewConfig(mask_shape=(120, 160), border=5, min_points=100),
+        voxel_size=0.04,
         loss=dataclasses.replace(full.loss, batch_size=4, epochs=20),
     )
 

@@ -1,6 +1,7 @@
-"""Where a build reads its tensors from: the synthetic rule, or the user's weight files."""
+"""Where a build reads its tensors from: a rule, the package's own weights, or weight files."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,8 @@ from xmask3d_rt.engines.component import WeightSource
 from xmask3d_rt.engines.files import FileEntry
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.export.build.fingerprint import hash_modules
-from xmask3d_rt.model import key_map, synthetic
+from xmask3d_rt.files import hash_file
+from xmask3d_rt.model import bundled, key_map, synthetic
 from xmask3d_rt.model.checkpoints import loading
 from xmask3d_rt.model.xmask3d import XMask3D
 
@@ -65,6 +67,46 @@ class SyntheticWeights:
         if len(tensors) != len(parts):
             raise CheckpointError(f"{name!r} is not a learned weight, it cannot be synthetic")
         return source.assemble(tensors)
+
+
+class BundledWeights:
+    """The weights of `tiny` that lie in the package.
+
+    Args:
+        config: of the model.
+
+    Raises:
+        CheckpointError: the package has none, or they are of another model.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        with torch.device("meta"):
+            state = XMask3D(config).state_dict()
+        self._tensors = bundled.read_packed(bundled.PACKED, state)
+
+    @property
+    def source(self) -> WeightSource:
+        """Kind `bundled`, with the file's name, size and SHA-256."""
+        path = bundled.PACKED
+        return WeightSource("bundled", (FileEntry(path.name, path.stat().st_size, self._hash),))
+
+    @cached_property
+    def _hash(self) -> str:
+        return hash_file(bundled.PACKED)
+
+    def fingerprint(self, namespaces: Iterable[str]) -> str:
+        """Hash of the file, and of the code that reads it."""
+        return f"{self._hash} {hash_modules((bundled.__name__,))}"
+
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor `name`, float32.
+
+        Raises:
+            CheckpointError: it is no tensor of this model.
+        """
+        if name not in self._tensors:
+            raise CheckpointError(f"bundled weights have no {name!r}")
+        return self._tensors[name]
 
 
 class FileWeights:

@@ -133,11 +133,11 @@ def test_damaged_manifest_rejected(manifest, change):
         (("versions", "torch"), 2.13, "versions.torch: should be a valid string, got 2.13"),
         (("config", "mask_head", "heads"), 0, "config.mask_head.heads: should be greater than"),
         (("config", "view", "mask_shape"), [1], "config.view.mask_shape: missing key '1'"),
-        (("config", "split", "novel"), [99], "config.split: novel indices [99] are outside 0..18"),
+        (("config", "split", "novel"), [99], "config.split: novel indices [99] are outside 0..63"),
         (
             ("weights", "kind"),
             "magic",
-            "weights: kind must be synthetic, files or mixed, got 'magic'",
+            "weights: kind must be of synthetic, bundled, files, mixed, got 'magic'",
         ),
     ],
 )
@@ -234,7 +234,7 @@ def test_load_without_verification(manifest):
 
 
 def test_weights_kind_rejected():
-    with pytest.raises(EngineError, match="synthetic, files or mixed, got 'magic'"):
+    with pytest.raises(EngineError, match="bundled, files, mixed, got 'magic'"):
         WeightSource("magic")
 
 

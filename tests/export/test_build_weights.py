@@ -11,15 +11,18 @@ from typer.testing import CliRunner
 from xmask3d_rt.config import get_preset
 from xmask3d_rt.engines import Manifest
 from xmask3d_rt.engines.build_command import list_arguments
-from xmask3d_rt.engines.files import hash_file
+from xmask3d_rt.engines.component import WeightSource
+from xmask3d_rt.engines.files import FileEntry, hash_file
 from xmask3d_rt.engines.rebuild import make_command
 from xmask3d_rt.errors import CheckpointError, EngineError
 from xmask3d_rt.export.build.directory import build_engines
-from xmask3d_rt.export.build.weights import FileWeights, SyntheticWeights
+from xmask3d_rt.export.build.weights import BundledWeights, FileWeights, SyntheticWeights
 from xmask3d_rt.export.build_engines import app
+from xmask3d_rt.model import bundled
 from xmask3d_rt.model.key_map import build_key_map
-from xmask3d_rt.model.synthetic import synthetic_tensor
+from xmask3d_rt.model.synthetic import fill_synthetic, synthetic_tensor
 from xmask3d_rt.model.xmask3d import XMask3D
+from xmask3d_rt.training.towers.stages import copy_text_encoder
 
 CONFIG = get_preset("tiny")
 ONLY = ("binary_head", "heads")
@@ -68,6 +71,29 @@ def test_components_from_files(weight_files, tmp_path):
     assert {entry.path: entry.sha256 for entry in source.files} == {
         path.name: hash_file(path) for path in weight_files.values()
     }
+
+
+def test_components_from_the_packages_own_weights(tmp_path, monkeypatch):
+    model = XMask3D(CONFIG)
+    fill_synthetic(model)
+    copy_text_encoder(model.clip, model.diffusion)
+    packed = tmp_path / "tiny.safetensors"
+    monkeypatch.setattr(bundled, "PACKED", packed)
+    with pytest.raises(CheckpointError, match="has no such weights; use --weights synthetic"):
+        BundledWeights(CONFIG)
+    bundled.write_packed(model, torch.tensor([1, 2]), packed)
+    out = tmp_path / "engines"
+    arguments = ["--out", str(out), "--weights", "bundled", "--only", "binary_head"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "synthetic" not in done.stdout
+    manifest = Manifest.load(out)
+    assert manifest.weights == WeightSource(
+        "bundled", (FileEntry("tiny.safetensors", packed.stat().st_size, hash_file(packed)),)
+    )
+    assert list_arguments(manifest)[-2:] == ["--weights", "bundled"]
+    with pytest.raises(CheckpointError, match="bundled weights have no 'engine'"):
+        BundledWeights(CONFIG).read("engine", ())
 
 
 def test_another_file_rebuilds_its_components(weight_files, tmp_path):

@@ -65,4 +65,4 @@ def test_class_split_tells_the_presets_apart(tmp_path, synthetic_tiny):
     tensors = write.file_tensors(synthetic_tiny, "xmask3d")
     tensors["criterion.empty_weight"] = torch.ones(13)
     report = inspect_weights(write.write_xmask3d(tmp_path / "x.pth.tar", tensors))
-    assert "criterion.empty_weight [13] instead of [16]" in report.problems
+    assert "criterion.empty_weight [13] instead of [55]" in report.problems

@@ -105,9 +105,12 @@ def _list_weights(source: WeightSource, given: Mapping[str, str | Path] | None) 
         names = [option.upper() for option in options]
     paths = given or dict(zip(options, names, strict=True))
     files = [text for key in options for text in (f"--{key}", str(paths[key]))]
-    return files if source.kind == "files" else [*files, "--weights", "synthetic"]
+    if source.kind == "files":
+        return files
+    return [*files, "--weights", "bundled" if source.kind == "bundled" else "synthetic"]
 
 
 def list_weight_options(source: WeightSource) -> tuple[str, ...]:
     """The options of a build that name the weight files it needs."""
-    return {"synthetic": (), "mixed": WEIGHT_OPTIONS[:1]}.get(source.kind, WEIGHT_OPTIONS)
+    few = {"synthetic": (), "bundled": (), "mixed": WEIGHT_OPTIONS[:1]}
+    return few.get(source.kind, WEIGHT_OPTIONS)

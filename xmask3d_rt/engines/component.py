@@ -82,19 +82,23 @@ class Component:
         return read_values(cls, values)
 
 
+WEIGHT_KINDS = ("synthetic", "bundled", "files", "mixed")
+
+
 @record(EngineError)
 class WeightSource:
     """Where the weights came from: `synthetic`, or `files` with a hash of each.
 
-    `mixed`: the trained part from a file, the frozen networks synthetic.
+    `bundled`: the package's own file. `mixed`: the trained part from a file, the frozen networks
+    synthetic.
     """
 
     kind: str
     files: tuple[FileEntry, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("synthetic", "files", "mixed"):
-            raise ValueError(f"kind must be synthetic, files or mixed, got {show(self.kind)}")
+        if self.kind not in WEIGHT_KINDS:
+            raise ValueError(f"kind must be of {', '.join(WEIGHT_KINDS)}, got {show(self.kind)}")
 
     def describe_synthetic(self, where: str = "") -> str | None:
         """Which weights are synthetic and what labels mean then; None where none are.

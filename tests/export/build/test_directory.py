@@ -400,8 +400,9 @@ def test_script_builds_and_says_what_it_did(tmp_path):
     [
         (["--preset", "b15n4"], "needs --checkpoint, --sd, --clip"),
         (["--preset", "b16n3"], "unknown preset 'b16n3'"),
-        (["--weights", "magic"], "--weights must be synthetic, got 'magic'"),
+        (["--weights", "magic"], "--weights must be synthetic or bundled, got 'magic'"),
         (["--weights", "synthetic", "--sd", "x"], "--weights synthetic and --sd exclude"),
+        (["--weights", "bundled", "--preset", "b15n4"], "bundled is of preset tiny, not b15n4"),
         (["--precision", "fp8"], "unknown precision 'fp8'"),
     ],
 )
