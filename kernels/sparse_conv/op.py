@@ -86,7 +86,9 @@ def map_tensors(
     def take(side: KernelMap, planned: bool) -> MapTensors:
         found = MapTensors(side.neighbors)
         if training if on_triton else side.transposed:
-            in_maps, out_maps, offsets = side.pairs
+            # The entries of the swapped map are these, exchanged: listing them waits for a GPU.
+            rows, columns, offsets = kernel_map.pairs
+            in_maps, out_maps = (rows, columns) if side is kernel_map else (columns, rows)
             found = found._replace(in_maps=in_maps, out_maps=out_maps, offsets=offsets)
         return found._replace(**side.plan._asdict()) if planned else found
 
