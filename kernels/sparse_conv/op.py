@@ -1,6 +1,5 @@
 """sparse_conv: convolution over the entries of a kernel map, with a fused epilogue."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,18 +140,6 @@ def _make_wgrad(feats: Tensor, grad: Tensor, offset_count: int, **_: Any) -> Ten
     return feats.new_empty((offset_count, feats.shape[1], grad.shape[1]))
 
 
-def _load_sparse_conv() -> Callable[..., Tensor]:
-    from xmask3d_rt.kernels.sparse_conv.launch import launch_sparse_conv
-
-    return launch_sparse_conv
-
-
-def _load_wgrad() -> Callable[..., Tensor]:
-    from xmask3d_rt.kernels.sparse_conv.launch import launch_wgrad
-
-    return launch_wgrad
-
-
 def _save(
     ctx: Any,
     output: Tensor,
@@ -204,8 +191,6 @@ def _backward(ctx: Any, grad: Tensor) -> dict[str, Tensor | None]:
     return found
 
 
-_sparse_conv = Operator("sparse_conv", sparse_conv_reference, _load_sparse_conv, make_output)
-_sparse_conv_wgrad = Operator(
-    "sparse_conv_wgrad", sparse_conv_wgrad_reference, _load_wgrad, _make_wgrad
-)
+_sparse_conv = Operator("sparse_conv", sparse_conv_reference, make_output)
+_sparse_conv_wgrad = Operator("sparse_conv_wgrad", sparse_conv_wgrad_reference, _make_wgrad)
 _sparse_conv.define_backward(_backward, _save)
