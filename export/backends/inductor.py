@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xmask3d_rt.cli.doctor import find_version
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.base import PRECISION_DTYPES, Signature
@@ -27,6 +26,7 @@ from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.graph.tracing import list_dynamic_shapes, quiet
 from xmask3d_rt.files import stage_beside
+from xmask3d_rt.system.extras import find_version
 
 LOGGERS = ("torch._inductor", "torch._export", "torch.export", "torch._dynamo")
 
