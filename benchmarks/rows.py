@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from benchmarks.timing import describe_machine
-from xmask3d_rt.cli.doctor import describe_system, find_version
+from xmask3d_rt.cli.doctor import describe_system
 from xmask3d_rt.export.build.fingerprint import read_versions
 from xmask3d_rt.files import atomic_write
+from xmask3d_rt.system.extras import find_version
 from xmask3d_rt.system.memory import read_device_memory, read_peak_memory
 
 RESULTS = Path(__file__).parent / "results"

@@ -12,7 +12,8 @@ wrapper costs several times more per call.
 import inspect
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from functools import cached_property
+from importlib import import_module
 from types import UnionType
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
@@ -38,11 +39,13 @@ class Argument(NamedTuple):
 class Operator(Generic[P, R]):
     """An operator, registered, to be called like its reference: with structures whole.
 
+    The launcher of its kernels, of the same signature, is `launch_<name>` in the module `launch`
+    beside the reference. It is run for CUDA tensors, and for CPU tensors when TRITON_INTERPRET=1
+    (Triton's interpreter).
+
     Args:
         name: in the namespace.
         reference: torch implementation, run for CPU tensors; its signature is the operator's.
-        load_launcher: imports Triton and returns the launcher of the same signature, which is run
-            for CUDA tensors, and for CPU tensors when TRITON_INTERPRET=1 (Triton's interpreter).
         fake: returns empty tensors of the right shape and dtype; called by keyword, so it names
             the arguments it needs and takes the rest as `**_`.
         mutates: arguments that are changed in place.
@@ -52,13 +55,11 @@ class Operator(Generic[P, R]):
         self,
         name: str,
         reference: Callable[P, R],
-        load_launcher: Callable[[], Callable[P, R]],
         fake: Callable[..., R],
         mutates: Collection[str] = (),
     ) -> None:
         self.name = name
         self.reference = reference
-        self.load_launcher = cache(load_launcher)
         self.signature = inspect.signature(reference)
         parameters = self.signature.parameters.values()
         self.arguments = [_read_argument(one.name, one.annotation) for one in parameters]
@@ -72,6 +73,13 @@ class Operator(Generic[P, R]):
         values = self.signature.bind(*args, **kwargs).args if kwargs else args
         found = self._overload(*(values if self._flat else self._flatten(values)))
         return found if self._result is None else self._result(*found)
+
+    @cached_property
+    def launcher(self) -> Callable[P, R]:
+        """Of the operator's kernels; imports Triton."""
+        package = self.reference.__module__.rpartition(".")[0]
+        found: Callable[P, R] = getattr(import_module(f"{package}.launch"), f"launch_{self.name}")
+        return found
 
     def define_backward(
         self,
@@ -101,10 +109,10 @@ class Operator(Generic[P, R]):
         """Tell torch.library about it; returns `torch.ops.xmask3d.<name>.default`."""
 
         def run_reference(*flat: Any) -> R:
-            return self.reference(**self._group(flat))  # type: ignore[call-arg]
+            return self._call(self.reference, flat)
 
         def run_triton(*flat: Any) -> R:
-            return self.load_launcher()(**self._group(flat))  # type: ignore[call-arg]
+            return self._call(self.launcher, flat)
 
         def run_fake(*flat: Any) -> R:
             return fake(**self._group(flat))
@@ -114,6 +122,10 @@ class Operator(Generic[P, R]):
         _LIBRARY.impl(self.name, run_triton, "CUDA")
         torch.library.register_fake(f"{NAMESPACE}::{self.name}", run_fake, lib=_LIBRARY)
         return getattr(getattr(torch.ops, NAMESPACE), self.name).default
+
+    def _call(self, function: Callable[..., R], flat: Sequence[Any]) -> R:
+        """A function of the operator's signature with the arguments of torch.library."""
+        return function(*flat) if self._flat else function(**self._group(flat))
 
     def _infer_schema(self, mutates: Collection[str]) -> str:
         """Arguments and results in torch.library's words."""

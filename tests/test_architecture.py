@@ -11,8 +11,8 @@ FOLDERS = {
     "export": "xmask3d_rt.export",
 }
 # The runtime labels without these; commands and the module's own evaluation may reach for them.
-BEHIND = ("model", "training", "evaluation", "export")
-MAY_REACH = ("cli", "many", *BEHIND, "data")
+BEHIND = ("cli", "model", "training", "evaluation", "export")
+MAY_REACH = ("__main__", "many", *BEHIND, "data")
 
 
 def list_modules() -> dict[str, Path]:

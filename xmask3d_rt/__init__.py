@@ -1,8 +1,9 @@
 """XMask3D for deployment: open-vocabulary labels for every point of a coloured cloud."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
+from xmask3d_rt.system.late_names import look_up_late
 from xmask3d_rt.version import __version__
 
 if TYPE_CHECKING:
@@ -31,13 +32,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Look up a public class in the module that holds it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = look_up_late(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

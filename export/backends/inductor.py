@@ -7,16 +7,11 @@ whatever the type of their input. Inputs and outputs stay fp32.
 import copy
 import dataclasses
 import inspect
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xmask3d_rt.cli.doctor import find_version
 from xmask3d_rt.config import Precision
 from xmask3d_rt.engines.backend import Compilation
 from xmask3d_rt.engines.base import PRECISION_DTYPES, Signature
@@ -29,7 +24,11 @@ from xmask3d_rt.engines.inductor import (
 from xmask3d_rt.engines.options import BuildOptions
 from xmask3d_rt.engines.stamp import BuildStamp
 from xmask3d_rt.errors import EngineError
+from xmask3d_rt.export.graph.tracing import list_dynamic_shapes, quiet
 from xmask3d_rt.files import stage_beside
+from xmask3d_rt.system.extras import find_version
+
+LOGGERS = ("torch._inductor", "torch._export", "torch.export", "torch._dynamo")
 
 
 class Cast(nn.Module):
@@ -76,7 +75,7 @@ def compile_component(job: Compilation) -> None:
     with stage_beside(job.output) as scratch:
         part = scratch / "model.pt2"
         try:
-            with torch.no_grad(), _quiet():
+            with torch.no_grad(), quiet(LOGGERS, Warning):
                 program = torch.export.export(
                     module, examples, dynamic_shapes=_dynamic_shapes(module, job.signature)
                 )
@@ -109,38 +108,12 @@ def describe_settings(device: torch.device, options: BuildOptions) -> dict[str, 
 
 
 def _dynamic_shapes(module: nn.Module, signature: Signature) -> Any:
-    """Symbolic dimensions per input for the axes whose profile leaves a choice."""
-    if signature.is_static:
-        return None
-    dims = {
-        axis: torch.export.Dim(axis, min=bounds.min, max=bounds.max)
-        for axis, bounds in signature.profile.items()
-        if bounds.min < bounds.max
-    }
-    shapes = tuple(
-        {i: dims[a] for i, a in enumerate(spec.shape) if isinstance(a, str) and a in dims}
-        for spec in signature.inputs
-    )
+    """Symbolic dimensions per argument of the module."""
+    shapes = list_dynamic_shapes(signature)
     kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
     # a forward(*inputs) counts as one argument, which is a tuple
-    return (shapes,) if kinds == [inspect.Parameter.VAR_POSITIONAL] else shapes
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence notes of torch about itself; what matters raises."""
-    names = ("torch._inductor", "torch._export", "torch.export", "torch._dynamo")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    one = shapes is not None and kinds == [inspect.Parameter.VAR_POSITIONAL]
+    return (shapes,) if one else shapes
 
 
 def _describe(error: Exception) -> str:

@@ -5,24 +5,21 @@ which ONNX Runtime, OpenVINO and TensorRT all take; TensorRT-RTX fails on the At
 of opset 23.
 """
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from xmask3d_rt.engines.base import Signature
+from xmask3d_rt.engines.backend import ONNX_NAME
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.graph.contracts import Contract
 from xmask3d_rt.export.graph.patches import patched
+from xmask3d_rt.export.graph.tracing import list_dynamic_shapes, quiet
 from xmask3d_rt.files import describe_write_errors
 
 OPSET = 18
+LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")  # of notes about optional packages
 # A protobuf message ends at 2 GiB; smaller graphs keep large weights apart too, because a
 # backend maps external data into memory and has to parse and copy anything inside.
 EXTERNAL_DATA_BYTES = 256 * 1024**2
@@ -46,9 +43,9 @@ def export_onnx(
         EngineError: the exporter cannot express the module.
     """
     signature = contract.signature
-    path = folder / "model.onnx"
+    path = folder / ONNX_NAME
     try:
-        with patched(contract.name, module), _quiet_exporter(), torch.no_grad():
+        with patched(contract.name, module), quiet(LOGGERS, FutureWarning), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 inputs,
@@ -56,7 +53,7 @@ def export_onnx(
                 opset_version=OPSET,
                 input_names=[spec.name for spec in signature.inputs],
                 output_names=[spec.name for spec in signature.outputs],
-                dynamic_shapes=_dynamic_shapes(signature, len(inputs)),
+                dynamic_shapes=list_dynamic_shapes(signature),
                 optimize=True,
                 verbose=False,
             )
@@ -92,35 +89,3 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _weight_bytes(module: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in module.state_dict().values())
-
-
-def _dynamic_shapes(signature: Signature, count: int) -> Any:
-    """Symbolic dimensions for the axes whose profile leaves a choice; None where none does."""
-    if signature.is_static:
-        return None
-    dims = {
-        axis: torch.export.Dim(axis, min=bounds.min, max=bounds.max)
-        for axis, bounds in signature.profile.items()
-        if bounds.min < bounds.max
-    }
-    per_input = [
-        {i: dims[a] for i, a in enumerate(spec.shape) if isinstance(a, str) and a in dims}
-        for spec in signature.inputs
-    ]
-    return tuple(per_input[:count])
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence notes about optional packages; what matters raises."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch about itself
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,7 +1,5 @@
 """assign_masks: which mask query owns each visible point."""
 
-from collections.abc import Callable
-
 import torch
 
 from xmask3d_rt.kernels.assign_masks.reference import (
@@ -84,10 +82,4 @@ def assign_masks(
     )
 
 
-def _load_launcher() -> Callable[..., MaskAssignment]:
-    from xmask3d_rt.kernels.assign_masks.launch import launch_assign_masks
-
-    return launch_assign_masks
-
-
-_assign_masks = Operator("assign_masks", assign_masks_reference, _load_launcher, make_outputs)
+_assign_masks = Operator("assign_masks", assign_masks_reference, make_outputs)

@@ -1,6 +1,6 @@
 """build_kernel_map: which input voxel meets which weight, for one convolution or a whole UNet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -230,37 +230,7 @@ def _fake_downsampled(coords: Tensor, **_: Any) -> tuple[Tensor, Tensor, Tensor]
     )
 
 
-def _load_index_coords() -> Callable[..., tuple[Tensor, Tensor]]:
-    from xmask3d_rt.kernels.kernel_map.launch import launch_index_coords
-
-    return launch_index_coords
-
-
-def _load_index_sorted_coords() -> Callable[..., tuple[Tensor, Tensor]]:
-    from xmask3d_rt.kernels.kernel_map.launch import launch_index_sorted_coords
-
-    return launch_index_sorted_coords
-
-
-def _load_find_neighbors() -> Callable[..., Tensor]:
-    from xmask3d_rt.kernels.kernel_map.launch import launch_find_neighbors
-
-    return launch_find_neighbors
-
-
-def _load_downsample_coords() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    from xmask3d_rt.kernels.kernel_map.launch import launch_downsample_coords
-
-    return launch_downsample_coords
-
-
-_index_coords = Operator("index_coords", index_coords_reference, _load_index_coords, _fake_index)
-_index_sorted_coords = Operator(
-    "index_sorted_coords", index_sorted_coords_reference, _load_index_sorted_coords, _fake_index
-)
-_find_neighbors = Operator(
-    "find_neighbors", find_neighbors_reference, _load_find_neighbors, _fake_neighbors
-)
-_downsample_coords = Operator(
-    "downsample_coords", downsample_coords_reference, _load_downsample_coords, _fake_downsampled
-)
+_index_coords = Operator("index_coords", index_coords_reference, _fake_index)
+_index_sorted_coords = Operator("index_sorted_coords", index_sorted_coords_reference, _fake_index)
+_find_neighbors = Operator("find_neighbors", find_neighbors_reference, _fake_neighbors)
+_downsample_coords = Operator("downsample_coords", downsample_coords_reference, _fake_downsampled)

@@ -1,7 +1,5 @@
 """label_points: labels of the three heads for the visible points of a view."""
 
-from collections.abc import Callable
-
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_integer, check_shape
@@ -97,10 +95,4 @@ def label_points(
     )
 
 
-def _load_launcher() -> Callable[..., PointLabels]:
-    from xmask3d_rt.kernels.label_points.launch import launch_label_points
-
-    return launch_label_points
-
-
-_label_points = Operator("label_points", label_points_reference, _load_launcher, make_outputs)
+_label_points = Operator("label_points", label_points_reference, make_outputs)

@@ -1,6 +1,5 @@
 """mask_pool: mean feature of each hard mask, over pixels or over points."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,12 +47,6 @@ def mask_pool(features: torch.Tensor, mask_logits: torch.Tensor) -> torch.Tensor
     return pooled[0] if features.ndim == 2 else pooled
 
 
-def _load_launcher() -> Callable[..., torch.Tensor]:
-    from xmask3d_rt.kernels.mask_pool.launch import launch_mask_pool
-
-    return launch_mask_pool
-
-
 def _save(ctx: Any, output: torch.Tensor, mask_logits: torch.Tensor, **_: Any) -> None:
     ctx.save_for_backward(mask_logits)
 
@@ -65,5 +58,5 @@ def _backward(ctx: Any, grad: torch.Tensor) -> dict[str, torch.Tensor | None]:  
     return {"features": weight.transpose(1, 2) @ grad}
 
 
-_mask_pool = Operator("mask_pool", mask_pool_reference, _load_launcher, make_output)
+_mask_pool = Operator("mask_pool", mask_pool_reference, make_output)
 _mask_pool.define_backward(_backward, _save)

@@ -1,7 +1,5 @@
 """nearest_fill: index of the nearest known point."""
 
-from collections.abc import Callable
-
 import torch
 
 from xmask3d_rt.kernels.checks import check_bool, check_device, check_float, check_shape
@@ -38,11 +36,5 @@ def nearest_fill(points: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return nearest_known(points, known)
 
 
-def _load_launcher() -> Callable[..., torch.Tensor]:
-    from xmask3d_rt.kernels.nearest_fill.launch import launch_nearest_fill
-
-    return launch_nearest_fill
-
-
 # `nearest_fill` without its checks, the last of which waits for a GPU.
-nearest_known = Operator("nearest_fill", nearest_fill_reference, _load_launcher, make_output)
+nearest_known = Operator("nearest_fill", nearest_fill_reference, make_output)

@@ -1,7 +1,5 @@
 """project_view: pixel and visibility of every point in one posed view."""
 
-from collections.abc import Callable
-
 import torch
 
 from xmask3d_rt.kernels.checks import check_device, check_float, check_shape
@@ -76,10 +74,4 @@ def project_view(
     )
 
 
-def _load_launcher() -> Callable[..., ProjectedView]:
-    from xmask3d_rt.kernels.project_view.launch import launch_project_view
-
-    return launch_project_view
-
-
-_project_view = Operator("project_view", project_view_reference, _load_launcher, make_outputs)
+_project_view = Operator("project_view", project_view_reference, make_outputs)

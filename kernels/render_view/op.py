@@ -1,7 +1,5 @@
 """render_view: a point cloud drawn into a pinhole camera."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -91,10 +89,4 @@ def _spacing_tensor(points: Tensor, spacing: float | Tensor | None) -> Tensor:
     return torch.full((1,), spacing, dtype=torch.float64, device=points.device)
 
 
-def _load_launcher() -> Callable[..., RenderedView]:
-    from xmask3d_rt.kernels.render_view.launch import launch_render_view
-
-    return launch_render_view
-
-
-_render_view = Operator("render_view", render_view_reference, _load_launcher, make_outputs)
+_render_view = Operator("render_view", render_view_reference, make_outputs)

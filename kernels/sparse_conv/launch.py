@@ -90,7 +90,9 @@ def launch_sparse_conv(
     return out
 
 
-def launch_wgrad(feats: Tensor, grad: Tensor, maps: MapTensors | None, offset_count: int) -> Tensor:
+def launch_sparse_conv_wgrad(
+    feats: Tensor, grad: Tensor, maps: MapTensors | None, offset_count: int
+) -> Tensor:
     """See `sparse_conv_wgrad_reference`; partial sums are added in a fixed order."""
     c, n = feats.shape[1], grad.shape[1]
     if maps is None:

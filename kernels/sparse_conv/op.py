@@ -1,6 +1,5 @@
 """sparse_conv: convolution over the entries of a kernel map, with a fused epilogue."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +85,9 @@ def map_tensors(
     def take(side: KernelMap, planned: bool) -> MapTensors:
         found = MapTensors(side.neighbors)
         if training if on_triton else side.transposed:
-            in_maps, out_maps, offsets = side.pairs
+            # The entries of the swapped map are these, exchanged: listing them waits for a GPU.
+            rows, columns, offsets = kernel_map.pairs
+            in_maps, out_maps = (rows, columns) if side is kernel_map else (columns, rows)
             found = found._replace(in_maps=in_maps, out_maps=out_maps, offsets=offsets)
         return found._replace(**side.plan._asdict()) if planned else found
 
@@ -137,18 +138,6 @@ def _check_arguments(
 
 def _make_wgrad(feats: Tensor, grad: Tensor, offset_count: int, **_: Any) -> Tensor:
     return feats.new_empty((offset_count, feats.shape[1], grad.shape[1]))
-
-
-def _load_sparse_conv() -> Callable[..., Tensor]:
-    from xmask3d_rt.kernels.sparse_conv.launch import launch_sparse_conv
-
-    return launch_sparse_conv
-
-
-def _load_wgrad() -> Callable[..., Tensor]:
-    from xmask3d_rt.kernels.sparse_conv.launch import launch_wgrad
-
-    return launch_wgrad
 
 
 def _save(
@@ -202,8 +191,6 @@ def _backward(ctx: Any, grad: Tensor) -> dict[str, Tensor | None]:
     return found
 
 
-_sparse_conv = Operator("sparse_conv", sparse_conv_reference, _load_sparse_conv, make_output)
-_sparse_conv_wgrad = Operator(
-    "sparse_conv_wgrad", sparse_conv_wgrad_reference, _load_wgrad, _make_wgrad
-)
+_sparse_conv = Operator("sparse_conv", sparse_conv_reference, make_output)
+_sparse_conv_wgrad = Operator("sparse_conv_wgrad", sparse_conv_wgrad_reference, _make_wgrad)
 _sparse_conv.define_backward(_backward, _save)

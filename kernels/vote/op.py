@@ -1,6 +1,5 @@
 """vote: one vote per view, head and point, and the label that wins."""
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -72,17 +71,5 @@ def _return_nothing(**_: Any) -> None:
     return None
 
 
-def _load_vote() -> Callable[..., None]:
-    from xmask3d_rt.kernels.vote.launch import launch_vote
-
-    return launch_vote
-
-
-def _load_finish_votes() -> Callable[..., VotedLabels]:
-    from xmask3d_rt.kernels.vote.launch import launch_finish_votes
-
-    return launch_finish_votes
-
-
-_vote = Operator("vote", vote_reference, _load_vote, _return_nothing, mutates=("votes",))
-_finish_votes = Operator("finish_votes", finish_votes_reference, _load_finish_votes, make_outputs)
+_vote = Operator("vote", vote_reference, _return_nothing, mutates=("votes",))
+_finish_votes = Operator("finish_votes", finish_votes_reference, make_outputs)

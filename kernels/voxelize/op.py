@@ -1,6 +1,5 @@
 """voxelize: points to the cells of a regular grid."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,10 +55,4 @@ def _make_fake(points: Tensor, **_: Any) -> Voxels:
     )
 
 
-def _load_launcher() -> Callable[..., Voxels]:
-    from xmask3d_rt.kernels.voxelize.launch import launch_voxelize
-
-    return launch_voxelize
-
-
-_voxelize = Operator("voxelize", voxelize_reference, _load_launcher, _make_fake)
+_voxelize = Operator("voxelize", voxelize_reference, _make_fake)

@@ -65,7 +65,7 @@ def test_a_cluster_without_room_is_named(ray_session, tmp_path):
     opener = Opener(str(tmp_path))
     with JobLog.open(tmp_path) as log, open_slots(opener, 1, "local", Resources()) as slots:
         failed = run_jobs([Job("broken", ("broken", 1))], slots, log, attempts=1)
-    assert failed == {"broken": "ValueError: cannot work on broken second line"}
+    assert failed == {"broken": "RuntimeError: cannot work on broken second line"}
 
 
 def test_ray_must_be_installed(monkeypatch, tmp_path):

@@ -172,13 +172,13 @@ def test_supervisor_where_the_kernel_ends_no_orphans():
 
 def test_watcher_where_the_kernel_ends_no_orphans(monkeypatch):
     code = (
-        "import sys, time\nfrom xmask3d_rt import processes\n"
+        "import sys, time\nfrom xmask3d_rt.system import processes\n"
         "processes.sys.platform = 'darwin'\n"
         "processes.die_with_parent(int(sys.argv[1]))\nprint('ready', flush=True)\ntime.sleep(60)"
     )
     parent = subprocess.Popen((*PYTHON, "import time; time.sleep(60)"))
     with subprocess.Popen((*PYTHON, code, str(parent.pid)), stdout=subprocess.PIPE) as child:
-        child.stdout.readline()
+        assert child.stdout.readline() == b"ready\n"
         assert child.poll() is None
         parent.kill()
         parent.wait()

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.system.extras import EXTRAS, describe_install
+from xmask3d_rt.system.extras import EXTRAS, describe_install, find_version
 from xmask3d_rt.system.memory import count_cores
 from xmask3d_rt.system.processes import describe_status, run_command
 from xmask3d_rt.version import __version__
@@ -168,19 +168,6 @@ def list_gpus() -> list[str]:
             f"compute capability {device.major}.{device.minor}"
         )
     return lines
-
-
-def find_version(*names: str) -> str | None:
-    """Version of the first installed distribution of `names`, with its name where not the first."""
-    for name in names:
-        try:
-            version = str(importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        except Exception as error:  # damaged metadata
-            version = f"unreadable: {one_line(error)}"
-        return version if name == names[0] else f"{version} ({name})"
-    return None
 
 
 def _probe_cuda() -> str:

@@ -71,6 +71,11 @@ class LabelSpace:
             )
 
     @property
+    def point_ids(self) -> list[tuple[int, int]]:
+        """What the ids of clouds mean, in order: a key of whatever depends on it."""
+        return sorted(self.point_classes.items())
+
+    @property
     def other(self) -> int:
         """Label K of a class outside the list."""
         return len(self.classes)

@@ -8,7 +8,6 @@ are visible and at least 10 labels are valid. Every scene's counts are kept on d
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,10 +144,9 @@ class CountScenes:
 
     def find_file(self, scene: LabelledScene) -> Path:
         """The file of a scene, named by everything its counts depend on."""
-        known: Mapping[int, int] = self.space.point_classes
         identity = (
             stamp_scene(scene, self.source.name),
-            *(self.source.name, sorted(known.items()), len(self.space.classes), repr(self.grid)),
+            *(self.source.name, self.space.point_ids, len(self.space.classes), repr(self.grid)),
         )
         digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
         return self.folder / f"{scene.name}-{digest}.json"

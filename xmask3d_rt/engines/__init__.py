@@ -1,6 +1,8 @@
 """Inference backends behind one `Engine` interface, and the manifest of an engine directory."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from xmask3d_rt.system.late_names import look_up_late
 
 if TYPE_CHECKING:
     from xmask3d_rt.engines.backends import open_engine, pick_device
@@ -23,21 +25,15 @@ __all__ = [
 
 # Imported on first use: the process that builds a TensorRT engine needs none of torch.
 _HOMES = {
-    "open_engine": "backends",
-    "pick_device": "backends",
-    **dict.fromkeys(("AxisRange", "Engine", "Signature", "TensorSpec"), "base"),
-    **dict.fromkeys(("Component", "Parity", "WeightSource"), "component"),
-    "Manifest": "manifest",
+    "open_engine": "xmask3d_rt.engines.backends",
+    "pick_device": "xmask3d_rt.engines.backends",
+    **dict.fromkeys(("AxisRange", "Engine", "Signature", "TensorSpec"), "xmask3d_rt.engines.base"),
+    **dict.fromkeys(("Component", "Parity", "WeightSource"), "xmask3d_rt.engines.component"),
+    "Manifest": "xmask3d_rt.engines.manifest",
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Look up a public name in the module that holds it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = look_up_late(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,6 @@ where it stopped.
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,11 +136,9 @@ class EvaluateScenes:
 
     def make_jobs(self, space: LabelSpace, label_set: str) -> list[Job]:
         """A job per scene, done anew when its cloud, its labels or what they mean changes."""
-        known: Mapping[int, int] = space.point_classes
-        meaning = repr(sorted(known.items()))
         jobs = []
         for scene in open_collection(self.data, self.split).scenes:
-            stamp = f"{stamp_scene(scene, label_set)} {meaning}"
+            stamp = f"{stamp_scene(scene, label_set)} {space.point_ids}"
             key = hashlib.sha256(stamp.encode()).hexdigest()[:16]
             jobs.append(Job(scene.name, scene.name, key))
         return jobs

@@ -26,7 +26,7 @@ from xmask3d_rt.pipeline.recorder import Recorder
 from xmask3d_rt.pipeline.streams import Lane, Streams
 
 BUFFER_SETS = 2  # one batch under way on the caller's stream, the next one's VAE beside it
-COMPONENTS = ("mask_head", "mask_clip")  # whose embeddings are checked
+CHECKED = ("mask_head", "mask_clip")  # whose embeddings are checked
 
 
 class FeatureQueue:
@@ -87,7 +87,7 @@ class FeatureQueue:
     ) -> BufferSet:
         buffers = allocate_buffers(engines.values(), batch, device)
         buffers["mask_embed"] = torch.empty_like(buffers["mask_embed_clip"])
-        for component in COMPONENTS:
+        for component in CHECKED:
             buffers[_flag(component)] = torch.ones((), dtype=torch.bool, device=device)
         # the memory may have been another tensor's, with work on this stream that still uses it
         return BufferSet(index, buffers, idle=self._streams.record(self._streams.current()))
@@ -158,7 +158,7 @@ def _copy_results(buffer_set: BufferSet, batch: int) -> ViewMasks:
         found["pred_masks"].clone(),
         found["mask_embed"].clone(),
         found["mask_embed_clip"].clone(),
-        {component: found[_flag(component)].clone() for component in COMPONENTS},
+        {component: found[_flag(component)].clone() for component in CHECKED},
     )
 
 

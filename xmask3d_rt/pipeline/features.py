@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xmask3d_rt.components import FEATURES, VIEW_ENGINES
+from xmask3d_rt.components import FEATURES, IMAGES, VIEW_ENGINES
 from xmask3d_rt.engines.base import Engine
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.nets.heads import Heads
@@ -66,7 +66,7 @@ class FeaturePass:
     def max_batch(self) -> int:
         """Most images per call: the smallest upper limit of the engines' axis B."""
         profiles = [engine.signature.profile for engine in self._engines.values()]
-        return min(profile["B"].max if "B" in profile else 1 for profile in profiles)
+        return min(profile[IMAGES].max if IMAGES in profile else 1 for profile in profiles)
 
     @torch.inference_mode()
     def start(

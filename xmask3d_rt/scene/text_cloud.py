@@ -12,6 +12,7 @@ import numpy as np
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.scene.columns import DARK_16_BIT, UNITS, NamedTable, list_names
 from xmask3d_rt.scene.tables import WINDOWS_NAN, parse_table
+from xmask3d_rt.scene.text_files import find_encoding
 
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 MAX_LEADING = 20  # lines before the points that are neither points nor comments
@@ -56,7 +57,8 @@ def parse_text(content: bytes) -> tuple[np.ndarray, np.ndarray | None, tuple[str
     Raises:
         ValueError: no table of numbers, or columns that could mean different things.
     """
-    comments, lines = _split_lines(_decode(content))
+    text = content.decode(find_encoding(content), errors="replace")  # a comment may be of another
+    comments, lines = _split_lines(text)
     leading, rows = _split_leading(lines)
     rows, notes = _drop_counts(rows)
     if not rows:
@@ -79,16 +81,6 @@ def parse_text(content: bytes) -> tuple[np.ndarray, np.ndarray | None, tuple[str
         else _take_by_position(parse_table(rows, layout.delimiter))
     )
     return xyz, rgb, (*notes, *chosen)
-
-
-def _decode(content: bytes) -> str:
-    """Text without a byte order mark; comments may be in any encoding."""
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le")):
-        if content.startswith(mark):
-            return content[len(mark) :].decode(encoding, errors="replace")
-    if content.startswith(b"\xfe\xff"):
-        return content[2:].decode("utf-16-be", errors="replace")
-    return content.decode("utf-8", errors="replace")
 
 
 def _split_lines(text: str) -> tuple[list[str], list[str]]:

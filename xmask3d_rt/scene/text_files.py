@@ -34,7 +34,7 @@ def read_text(path: Path, most: int = MAX_BYTES, errors: str = "strict") -> str:
             f"{one_line(path)} has {size:,} bytes; expected a text of {most:,} at most"
         )
     content = path.read_bytes()
-    encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")
+    encoding = find_encoding(content)
     try:
         return content.decode(encoding, errors)
     except UnicodeDecodeError as error:
@@ -43,3 +43,8 @@ def read_text(path: Path, most: int = MAX_BYTES, errors: str = "strict") -> str:
             f"0x{content[error.start]:02x} in line {content[: error.start].count(10) + 1}; "
             "Latin-1?); save it as UTF-8"
         ) from error
+
+
+def find_encoding(content: bytes) -> str:
+    """What a byte order mark says, a codec that removes it; UTF-8 where there is none."""
+    return next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")

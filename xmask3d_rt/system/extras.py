@@ -1,4 +1,8 @@
-"""What the extras of this package install, for hints: it lies on no package index itself."""
+"""What is installed, and what the extras install: this package lies on no package index itself."""
+
+import importlib.metadata
+
+from xmask3d_rt.errors import one_line
 
 # As in setup.py, without versions.
 EXTRAS = {
@@ -13,3 +17,16 @@ EXTRAS = {
 def describe_install(extra: str) -> str:
     """The command that installs what an extra names."""
     return f"pip install {' '.join(EXTRAS[extra])}"
+
+
+def find_version(*names: str) -> str | None:
+    """Version of the first installed distribution of `names`, with its name where not the first."""
+    for name in names:
+        try:
+            version = str(importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        except Exception as error:  # damaged metadata
+            version = f"unreadable: {one_line(error)}"
+        return version if name == names[0] else f"{version} ({name})"
+    return None
