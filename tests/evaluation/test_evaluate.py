@@ -23,7 +23,13 @@ from xmask3d_rt.data.room import write_room
 from xmask3d_rt.data.training_views import SceneViewDataset
 from xmask3d_rt.data.view_index import count_views
 from xmask3d_rt.errors import CheckpointError
-from xmask3d_rt.evaluation.evaluate import EvaluateScenes, Evaluation, check_split, evaluate
+from xmask3d_rt.evaluation.evaluate import (
+    Conditions,
+    EvaluateScenes,
+    Evaluation,
+    check_split,
+    evaluate,
+)
 from xmask3d_rt.evaluation.iou import Confusion, score
 from xmask3d_rt.export.parity.module_pipeline import load_synthetic_module, make_module_segmenter
 from xmask3d_rt.many.sources import CheckpointSource, EngineSource, share_device
@@ -56,6 +62,7 @@ class FakeSource:
     answers: dict | None = None
     title: str = "fake"
     calls: tuple = ()
+    asked: tuple = ()
 
     def read_config(self):
         return self.config
@@ -66,9 +73,15 @@ class FakeSource:
     def open(self, number=0):
         return self
 
-    def run(self, cloud, classes, views=None):
-        self.calls = (*self.calls, [view.name for view in views or ()])
-        return self.answers[len(cloud)]
+    def run(self, cloud, classes, views=None, virtual_views=None):
+        if views == "none":
+            asked = "3d"
+        else:
+            asked = virtual_views or [view.name for view in views or ()]
+        self.calls = (*self.calls, asked)
+        self.asked = classes.titles
+        answer = self.answers[len(cloud)]
+        return FakeResult({"3d": answer.heads["3d"]}, ()) if asked == "3d" else answer
 
 
 @dataclass
@@ -133,6 +146,40 @@ def test_scores_are_those_of_all_points_of_all_scenes(rooms, tmp_path):
     assert values["heads"]["2d"]["per_class"]["wall"] == outcome.scores["2d"].per_class["wall"]
     assert values["novel"] == ["bookshelf", "refrigerator", "toilet"]
     assert set(values["absent"]) < set(outcome.classes)
+
+
+def test_conditions_decide_what_the_segmenter_is_given(rooms, tmp_path):
+    source, expected = make_fake()
+    few = evaluate_rooms(source, rooms, tmp_path, conditions=Conditions(views_limit=1))
+    assert source.calls == (["0"], ["0"])
+    assert few.main_head == "fused"
+    evaluate_rooms(source, rooms, tmp_path, conditions=Conditions(rendered=3))
+    assert source.calls[2:] == (3, 3)
+    alone = evaluate_rooms(source, rooms, tmp_path, conditions=Conditions(rendered=0))
+    assert source.calls[4:] == ("3d", "3d")
+    assert list(alone.scores) == ["3d"]
+    np.testing.assert_array_equal(alone.confusion["3d"].counts, expected["3d"].counts)
+    assert f"{alone.scores['3d'].miou_base:.1f}" in alone.markdown
+    words = [f"word {number}" for number in range(19)]
+    asked = evaluate_rooms(
+        source, rooms, tmp_path, conditions=Conditions(prompts=parse_classes(words))
+    )
+    assert source.asked == words
+    assert asked.classes == parse_classes("b15n4").titles
+    np.testing.assert_array_equal(asked.is_base, find_base())
+    calls = len(source.calls)
+    evaluate_rooms(source, rooms, tmp_path, conditions=Conditions(prompts=parse_classes(words)))
+    assert len(source.calls) == calls  # nothing is done twice
+
+
+def test_unfit_conditions_rejected(rooms, tmp_path):
+    source, _ = make_fake()
+    two = Conditions(prompts=parse_classes(["one", "two"]))
+    with pytest.raises(ValueError, match="2 prompts for 19 classes; give one for each"):
+        evaluate_rooms(source, rooms, tmp_path, conditions=two)
+    both = Conditions(views_limit=1, rendered=2)
+    with pytest.raises(ValueError, match="excludes rendered ones"):
+        evaluate_rooms(source, rooms, tmp_path, conditions=both)
 
 
 def test_changed_labels_or_meanings_are_counted_anew(tmp_path):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xmask3d_rt.config import PRESETS, get_preset
-from xmask3d_rt.evaluation.evaluate import Evaluation, evaluate
+from xmask3d_rt.evaluation.evaluate import Conditions, Evaluation, evaluate
 from xmask3d_rt.evaluation.plots import draw_class_bars, draw_confusion
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.many.command import (
@@ -62,6 +62,19 @@ def evaluate_command(
             "published numbers.",
         ),
     ] = False,
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="Ask for these in place of the classes' names, one each in their order."),
+    ] = None,
+    views_limit: Annotated[
+        int | None, typer.Option(min=1, help="Most views per scene, spread evenly.")
+    ] = None,
+    virtual_views: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Render so many from the cloud in place of its views; 0: the 3D head alone."
+        ),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers.")] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Folder for confusion matrices and bars per class.")
@@ -85,6 +98,7 @@ def evaluate_command(
     source = choose_source(engine_dir, checkpoint, preset, sd, clip, weights, device, threads)
     names = parse_classes(list(get_preset(preset).split.names))
     class_list = names if classes is None else parse_classes(classes, "--classes")
+    asked = None if prompts is None else parse_classes(prompts, "--prompts")
     with scene_progress(err_console) as progress:
         outcome = evaluate(
             source,
@@ -99,6 +113,7 @@ def evaluate_command(
             resources=find_resources(device, threads),
             attempts=attempts,
             progress=progress,
+            conditions=Conditions(views_limit, virtual_views, asked),
         )
     if not skip_failed:
         stop_if_failed(outcome.failed)

@@ -28,6 +28,7 @@ from xmask3d_rt.many.sources import SegmenterSource
 from xmask3d_rt.many.workers import Resources, Work
 from xmask3d_rt.pipeline.votes import HEADS
 from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.rgbd import spread_views
 from xmask3d_rt.scene.view import View
 from xmask3d_rt.version import __version__
 
@@ -36,6 +37,43 @@ if TYPE_CHECKING:
 
 VAL_KEEP = {"b12n7": 65_000}  # most points of a view in the released evaluation
 KEEP_ALL = 10_000_000
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a segmenter is given of each scene.
+
+    Attributes:
+        views_limit: most views, spread evenly over the scene's; None: all.
+        rendered: views rendered from the cloud in place of the scene's, 0: none, which leaves the
+            3D head alone; None: the scene's own.
+        prompts: what each class is called, in the classes' order; None: by its own names.
+    """
+
+    views_limit: int | None = None
+    rendered: int | None = None
+    prompts: ClassList | None = None
+
+    def check(self, classes: ClassList) -> None:
+        """Check them against the classes to tell apart.
+
+        Raises:
+            ValueError: another number of prompts, or a limit on views that are not used.
+        """
+        if self.prompts is not None and len(self.prompts) != len(classes):
+            raise ValueError(
+                f"{len(self.prompts)} prompts for {len(classes)} classes; give one for each class, "
+                "in the same order"
+            )
+        if self.views_limit is not None and self.rendered is not None:
+            raise ValueError(
+                "a limit on the scenes' views excludes rendered ones; give one of them"
+            )
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...] | None:
+        """The prompts' names, which decide labels."""
+        return None if self.prompts is None else self.prompts.names
 
 
 @dataclass(frozen=True)
@@ -50,6 +88,7 @@ class EvaluateScenes:
         state: folder for a file of counts per scene.
         released_views: most points of a view, to leave out the views that the released
             evaluation leaves out, which needs labels; None uses every view, as inference does.
+        conditions: what the segmenter is given.
     """
 
     source: SegmenterSource
@@ -58,6 +97,7 @@ class EvaluateScenes:
     classes: ClassList
     state: Path
     released_views: int | None = None
+    conditions: Conditions = Conditions()
 
     def __call__(self, number: int) -> Work:
         """The worker of a slot."""
@@ -95,8 +135,8 @@ class EvaluateScenes:
         labels = space.read_points(scene.read_labels(label_set))
         if len(labels) != len(cloud):
             raise ValueError(f"scene {scene.name}: {len(labels)} labels for {len(cloud)} points")
-        views = self._list_views(segmenter, scene, cloud, labels, space)
-        result = segmenter.run(cloud, self.classes, views=views or None)
+        given = self._choose_views(segmenter, scene, cloud, labels, space)
+        result = segmenter.run(cloud, self.conditions.prompts or self.classes, **given)
         counts: dict[str, Any] = {}
         for head, predictions in result.heads.items():
             confusion = Confusion(len(self.classes))
@@ -113,6 +153,21 @@ class EvaluateScenes:
             "labelled": labelled,
             "views": len(result.views),
         }
+
+    def _choose_views(
+        self,
+        segmenter: "Segmenter",
+        scene: LabelledScene,
+        cloud: PointCloud,
+        labels: np.ndarray,
+        space: LabelSpace,
+    ) -> dict[str, Any]:
+        """The arguments of a run that say which views vote."""
+        rendered = self.conditions.rendered
+        if rendered is not None:
+            return {"virtual_views": rendered} if rendered else {"views": "none"}
+        views = self._list_views(segmenter, scene, cloud, labels, space)
+        return {"views": spread_views(views, self.conditions.views_limit) or None}
 
     def _list_views(
         self,
@@ -179,16 +234,21 @@ class Evaluation:
         }
 
     @property
+    def main_head(self) -> str:
+        """The fused head, but where scenes were labelled without views."""
+        return next(head for head in HEADS if head in self.confusion)
+
+    @property
     def markdown(self) -> str:
-        """A row of the released table: preset, then hIoU / mIoU_b / mIoU_n of the fused head."""
-        fused = self.scores["fused"]
-        values = (fused.hiou, fused.miou_base, fused.miou_novel)
+        """A row of the released table: preset, then hIoU / mIoU_b / mIoU_n of the main head."""
+        main = self.scores[self.main_head]
+        values = (main.hiou, main.miou_base, main.miou_novel)
         cells = " / ".join("–" if value is None else f"{value:.1f}" for value in values)
         return f"| {self.preset.upper()} | {cells} |"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; percentages are not rounded."""
-        absent = self.confusion["fused"].target == 0
+        absent = self.confusion[self.main_head].target == 0
         return {
             "preset": self.preset,
             "model": self.model,
@@ -220,6 +280,7 @@ def evaluate(
     resources: Resources | None = None,
     attempts: int = ATTEMPTS,
     progress: Progress | None = None,
+    conditions: Conditions | None = None,
 ) -> Evaluation:
     """Label every scene of a split and compare with its labels.
 
@@ -234,20 +295,24 @@ def evaluate(
         workers, ray, resources: as for `many.slots.open_slots`.
         attempts: how often a scene is tried, unless its data is bad.
         progress: called with (scenes done, scenes).
+        conditions: what the segmenter is given of each scene; None: its views, the classes' names.
 
     Raises:
         ValueError: the model was trained with another split than the preset's, the data's
-            labels mean none of the classes, or every scene failed.
+            labels mean none of the classes, conditions that do not fit, or every scene failed.
         FileNotFoundError: the data or the model is missing.
     """
     config = source.read_config()
     check_split(config, preset)
+    conditions = conditions or Conditions()
+    conditions.check(classes)
     limit = VAL_KEEP.get(preset, KEEP_ALL) if released_views else None
     data = data.resolve()
     root = default_state_dir() if state_dir is None else state_dir
-    identity = (source.fingerprint(), str(data), split, classes.names, limit, __version__)
+    given = (limit, conditions.views_limit, conditions.rendered, conditions.names)
+    identity = (source.fingerprint(), str(data), split, classes.names, given, __version__)
     state = root.resolve() / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
-    task = EvaluateScenes(source, data, split, classes, state, limit)
+    task = EvaluateScenes(source, data, split, classes, state, limit, conditions)
     space, label_set = task.make_space(config)
     jobs = task.make_jobs(space, label_set)
     with (
@@ -299,8 +364,8 @@ def default_state_dir() -> Path:
 
 def _sum_counts(state: Path, scenes: list[str], classes: int) -> dict[str, Confusion]:
     """Confusion over all scenes by head, a file at a time."""
-    total = {head: Confusion(classes) for head in HEADS}
+    total: dict[str, Confusion] = {}
     for name in scenes:
         for head, counts in read_arrays(state / f"{name}.npz").items():
-            total[head].merge(Confusion(classes, counts))
-    return total
+            total.setdefault(head, Confusion(classes)).merge(Confusion(classes, counts))
+    return {head: total[head] for head in HEADS if head in total}
