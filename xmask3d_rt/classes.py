@@ -56,8 +56,8 @@ class ClassList:
 
     def find(self, name: str) -> int | None:
         """Index of the class that has a name, case and white space aside; None for no class."""
-        key = _normalise(name)
-        found = (i for i, names in enumerate(self.names) if key in map(_normalise, names))
+        key = normalize_name(name)
+        found = (i for i, names in enumerate(self.names) if key in map(normalize_name, names))
         return next(found, None)
 
     @property
@@ -136,9 +136,10 @@ def split_base_novel(classes: ClassList, split: ClassSplit) -> np.ndarray:
     Returns:
         is_base [C] bool. Case and white space of names do not count.
     """
-    trained = {_normalise(name) for name in split.base_names}
+    trained = {normalize_name(name) for name in split.base_names}
     return np.array(
-        [any(_normalise(name) in trained for name in names) for names in classes.names], dtype=bool
+        [any(normalize_name(name) in trained for name in names) for names in classes.names],
+        dtype=bool,
     )
 
 
@@ -252,7 +253,8 @@ def _show(value: object) -> str:
     return one_line(repr(value), limit=80)
 
 
-def _normalise(name: str) -> str:
+def normalize_name(name: str) -> str:
+    """A class name as names are compared: without case and surplus white space."""
     return " ".join(name.split()).casefold()
 
 
@@ -260,14 +262,14 @@ def _check_duplicates(names: tuple[tuple[str, ...], ...], where: str) -> None:
     seen: dict[str, int] = {}
     for index, synonyms in enumerate(names):
         for name in synonyms:
-            first = seen.setdefault(_normalise(name), index)
+            first = seen.setdefault(normalize_name(name), index)
             if first != index:
                 raise ValueError(
                     f"{where}: duplicate class name {_show(name)} in classes {first} and {index}; "
                     "each name may stand for one class only"
                 )
     if len(seen) < sum(map(len, names)):
-        index = next(i for i, s in enumerate(names) if len({_normalise(n) for n in s}) < len(s))
+        index = next(i for i, s in enumerate(names) if len({normalize_name(n) for n in s}) < len(s))
         listed = one_line(", ".join(names[index]), limit=200)
         raise ValueError(f"{where}: class {index} lists a name twice: {listed}")
 
@@ -279,11 +281,11 @@ def _known_colors() -> dict[str, tuple[int, int, int]]:
     for list_name in CLASS_LISTS:
         for name, color in load_class_list(list_name):
             if color is not None:
-                colors.setdefault(_normalise(name), color)
+                colors.setdefault(normalize_name(name), color)
     return colors
 
 
 def _find_color(names: tuple[str, ...]) -> tuple[int, int, int] | None:
     """ScanNet's colour of the first name that has one."""
     known = _known_colors()
-    return next((known[key] for key in map(_normalise, names) if key in known), None)
+    return next((known[key] for key in map(normalize_name, names) if key in known), None)

@@ -208,7 +208,9 @@ class ModelConfig:
 
     `voxel_size` is in metres. `base_ratio` and `novel_ratio` are the exponents r of the
     geometric ensemble p^r * q^(1-r) for base and novel classes; `binary_threshold` the
-    P(base) above which a point or a mask counts as base.
+    P(base) above which a point or a mask counts as base. `base_cosine`: a class without a name of
+    the split counts as base if its text embedding has at least this cosine to that of a base class;
+    None, as in the released code: names alone decide.
     """
 
     name: Line
@@ -224,6 +226,7 @@ class ModelConfig:
     base_ratio: Share = 0.65
     novel_ratio: Share = 0.35
     binary_threshold: Share = 0.5
+    base_cosine: Share | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in a manifest."""
@@ -326,6 +329,7 @@ def _tiny() -> ModelConfig:
         ),
         view=ViewConfig(mask_shape=(120, 160), border=5, min_points=100),
         voxel_size=0.04,
+        base_cosine=0.4,
         loss=dataclasses.replace(full.loss, batch_size=4, epochs=20),
     )
 

@@ -45,6 +45,7 @@ from xmask3d_rt.scene.view import View
 from xmask3d_rt.scene.view_reader import describe_damaged, list_views, read_groups
 from xmask3d_rt.system.memory import check_threads
 from xmask3d_rt.text.embedder import TextEmbedder
+from xmask3d_rt.text.meaning import split_by_meaning
 from xmask3d_rt.text.other_class import (
     DEFAULT_TITLE,
     append_class,
@@ -308,7 +309,7 @@ class Segmenter:
         key = (classes.names, neutral)
         target = self._targets.pop(key, None)
         if target is None:
-            is_base = split_base_novel(classes, self.config.split)
+            is_base = self._find_base(classes)
             names, name_class = classes.flat_names, classes.name_class
             if neutral:
                 copies, rivals = gate_neutral(is_base), list_neutral(classes)
@@ -325,6 +326,13 @@ class Segmenter:
         if len(self._targets) > KEPT_TARGETS:
             del self._targets[next(iter(self._targets))]
         return target
+
+    def _find_base(self, classes: ClassList) -> np.ndarray:
+        """Which classes count as trained [C] bool."""
+        split, least = self.config.split, self.config.base_cosine
+        if least is None:
+            return split_base_novel(classes, split)
+        return split_by_meaning(classes, split, self._text.embed, least)
 
     def _run_cloud(
         self, cloud: PointCloud, classes: ClassList, target: TextTarget, recorder: Recorder

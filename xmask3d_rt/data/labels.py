@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from xmask3d_rt.classes import ClassList, parse_classes, split_base_novel
+from xmask3d_rt.classes import ClassList, normalize_name, parse_classes, split_base_novel
 from xmask3d_rt.config import ASSETS, ClassSplit, get_preset
 
 NO_CLASS = -1  # of a pixel that evaluation does not use
@@ -126,11 +126,11 @@ def make_label_space(classes: ClassList, split: ClassSplit, source: LabelSource)
         ValueError: no id of the source means any of the classes.
     """
     of_name = {
-        _normalise(name): index for index, names in enumerate(classes.names) for name in names
+        normalize_name(name): index for index, names in enumerate(classes.names) for name in names
     }
 
     def match(names: Mapping[int, str]) -> dict[int, int]:
-        return {k: of_name.get(_normalise(name), len(classes)) for k, name in names.items()}
+        return {k: of_name.get(normalize_name(name), len(classes)) for k, name in names.items()}
 
     is_base = split_base_novel(classes, split)
     return LabelSpace(classes, is_base, match(source.points), match(source.images))
@@ -176,17 +176,13 @@ def pick_label_set(classes: ClassList, available: Sequence[str]) -> LabelSource:
     if not available:
         raise ValueError("the data has no labels of points; training and evaluation need them")
     sources = [known_label_source(name) for name in available]
-    wanted = [{_normalise(name) for name in names} for names in classes.names]
+    wanted = [{normalize_name(name) for name in names} for names in classes.names]
 
     def count_known(source: LabelSource) -> int:
-        known = {_normalise(name) for name in source.points.values()}
+        known = {normalize_name(name) for name in source.points.values()}
         return sum(bool(names & known) for names in wanted)
 
     return max(sources, key=count_known)
-
-
-def _normalise(name: str) -> str:
-    return " ".join(name.split()).casefold()
 
 
 def _look_up(ids: np.ndarray, table: Mapping[int, int], default: int) -> np.ndarray:
