@@ -26,6 +26,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 ASSETS = Path(__file__).parent / "assets"
+BUNDLED_PRESET = "tiny"  # whose weights ship with the package
+BUNDLED_WEIGHTS = ASSETS / "tiny.safetensors"
 
 
 class Precision(StrEnum):

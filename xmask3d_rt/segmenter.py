@@ -20,6 +20,7 @@ from xmask3d_rt.classes import ClassList, parse_classes, split_base_novel
 from xmask3d_rt.components import ENGINES, SPARSE_NETS
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.engines.base import Engine
+from xmask3d_rt.engines.default import prepare_default_engines
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.engines.rebuild import open_engines
 from xmask3d_rt.errors import EngineError
@@ -74,7 +75,9 @@ class Segmenter:
         manifest: of the engine directory; None for a segmenter made by `from_pipeline`.
 
     Args:
-        engine_dir: folder made by `xmask3d build`.
+        engine_dir: folder made by `xmask3d build`. None: engines of the small weights that ship
+            with the package, in the user's cache folder; the first use builds them, which takes
+            two minutes.
         device: "auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N".
         threads: CPU threads of the engines; None takes every core the process may use.
         rebuild: build engines anew that were built for another library version, device or
@@ -96,13 +99,15 @@ class Segmenter:
 
     def __init__(
         self,
-        engine_dir: str | os.PathLike[str],
+        engine_dir: str | os.PathLike[str] | None = None,
         device: str | torch.device = "auto",
         threads: int | None = None,
         rebuild: bool | Mapping[str, str | Path] = False,
         cuda_graphs: bool = True,
     ) -> None:
         check_threads(threads)
+        if engine_dir is None:
+            engine_dir, rebuild = prepare_default_engines(pick_device(device)), True
         manifest = Manifest.load(Path(engine_dir))
         picked = pick_device(device, manifest)
         manifest, engines = open_engines(manifest, ENGINES, picked, threads, rebuild)

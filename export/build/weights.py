@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.config import BUNDLED_WEIGHTS, ModelConfig
 from xmask3d_rt.engines.component import WeightSource
 from xmask3d_rt.engines.files import FileEntry
 from xmask3d_rt.errors import CheckpointError
@@ -82,17 +82,17 @@ class BundledWeights:
     def __init__(self, config: ModelConfig) -> None:
         with torch.device("meta"):
             state = XMask3D(config).state_dict()
-        self._tensors = bundled.read_packed(bundled.PACKED, state)
+        self._tensors = bundled.read_packed(BUNDLED_WEIGHTS, state)
 
     @property
     def source(self) -> WeightSource:
         """Kind `bundled`, with the file's name, size and SHA-256."""
-        path = bundled.PACKED
-        return WeightSource("bundled", (FileEntry(path.name, path.stat().st_size, self._hash),))
+        size = BUNDLED_WEIGHTS.stat().st_size
+        return WeightSource("bundled", (FileEntry(BUNDLED_WEIGHTS.name, size, self._hash),))
 
     @cached_property
     def _hash(self) -> str:
-        return hash_file(bundled.PACKED)
+        return hash_file(BUNDLED_WEIGHTS)
 
     def fingerprint(self, namespaces: Iterable[str]) -> str:
         """Hash of the file, and of the code that reads it."""

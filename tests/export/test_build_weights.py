@@ -15,6 +15,7 @@ from xmask3d_rt.engines.component import WeightSource
 from xmask3d_rt.engines.files import FileEntry, hash_file
 from xmask3d_rt.engines.rebuild import make_command
 from xmask3d_rt.errors import CheckpointError, EngineError
+from xmask3d_rt.export.build import weights
 from xmask3d_rt.export.build.directory import build_engines
 from xmask3d_rt.export.build.weights import BundledWeights, FileWeights, SyntheticWeights
 from xmask3d_rt.export.build_engines import app
@@ -78,7 +79,7 @@ def test_components_from_the_packages_own_weights(tmp_path, monkeypatch):
     fill_synthetic(model)
     copy_text_encoder(model.clip, model.diffusion)
     packed = tmp_path / "tiny.safetensors"
-    monkeypatch.setattr(bundled, "PACKED", packed)
+    monkeypatch.setattr(weights, "BUNDLED_WEIGHTS", packed)
     with pytest.raises(CheckpointError, match="has no such weights; use --weights synthetic"):
         BundledWeights(CONFIG)
     bundled.write_packed(model, torch.tensor([1, 2]), packed)

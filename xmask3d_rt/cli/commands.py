@@ -68,7 +68,12 @@ SceneArgument = Annotated[
         metavar="SCENE", help="Point cloud: .ply, .pcd, .npz, .npy, .txt, .xyz, .csv, .asc, .pts."
     ),
 ]
-EngineDirOption = Annotated[Path, typer.Option("--engine-dir", help="Folder that `build` made.")]
+EngineDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--engine-dir", help="Folder that `build` made; else the small weights of the package."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 UpOption = Annotated[
     str | None, typer.Option(help="Direction away from the floor, as x,y,z; else estimated.")
@@ -122,11 +127,11 @@ def segment(
             "per line; or scannet20, scannet200, nyu40, b15n4 ...",
         ),
     ],
-    engine_dir: EngineDirOption,
     output: Annotated[
         list[Path],
         typer.Option("--out", help="Result: .ply, .npz, .json or .png; repeat for several."),
     ],
+    engine_dir: EngineDirOption = None,
     rgbd: Annotated[
         Path | None,
         typer.Option(help="RGB-D folder: color/ depth/ pose/ intrinsics.txt, or ScanNet's export."),
@@ -190,7 +195,7 @@ def segment(
         steps.start(f"reading {scene}")
         cloud = PointCloud.load(scene)
         cloud.require_rgb("segment")
-        steps.start(f"loading engines from {engine_dir}")
+        steps.start(f"loading engines from {engine_dir or 'the cache'}")
         from xmask3d_rt.segmenter import Segmenter
 
         segmenter = Segmenter(engine_dir, device=device, threads=threads)

@@ -1,11 +1,11 @@
 """What a build may be asked for besides backend and precision; kept with each component."""
 
-import os
 from pathlib import Path
 
 from xmask3d_rt.engines.compute_capability import find_gpu, parse_compute_capability
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.records import FileSize, Line, record
+from xmask3d_rt.system.folders import find_cache_folder
 
 MIB = 2**20
 
@@ -76,5 +76,4 @@ class BuildOptions:
 
 def default_cache_dir() -> Path:
     """Where compiled engines are kept between builds, in the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "xmask3d_rt" / "tensorrt"
+    return find_cache_folder("tensorrt")

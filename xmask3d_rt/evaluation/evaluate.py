@@ -6,7 +6,6 @@ where it stopped.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from xmask3d_rt.pipeline.votes import HEADS
 from xmask3d_rt.scene.cloud import PointCloud
 from xmask3d_rt.scene.rgbd import spread_views
 from xmask3d_rt.scene.view import View
+from xmask3d_rt.system.folders import find_cache_folder
 from xmask3d_rt.version import __version__
 
 if TYPE_CHECKING:
@@ -358,8 +358,7 @@ def check_split(config: ModelConfig, preset: str) -> ClassSplit:
 
 def default_state_dir() -> Path:
     """Where evaluations keep their counts, in the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "xmask3d_rt" / "evaluation"
+    return find_cache_folder("evaluation")
 
 
 def _sum_counts(state: Path, scenes: list[str], classes: int) -> dict[str, Confusion]:

@@ -47,7 +47,12 @@ def segment_many(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for results and the log.")],
     classes: Annotated[str, typer.Option("--classes", help="As for `xmask3d segment`.")],
-    engine_dir: Annotated[Path, typer.Option("--engine-dir", help="Folder that `build` made.")],
+    engine_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--engine-dir", help="Folder that `build` made; else the small weights of the package."
+        ),
+    ] = None,
     suffix: Annotated[
         list[str] | None, typer.Option(help="Per scene: .ply (default), .npz, .json, .png.")
     ] = None,
@@ -63,6 +68,8 @@ def segment_many(
 ) -> None:
     """Label many scenes; run again to go on where a run was stopped."""
     from xmask3d_rt.classes import parse_classes
+    from xmask3d_rt.engines.backends import pick_device
+    from xmask3d_rt.engines.default import prepare_default_engines
     from xmask3d_rt.many.segment import SegmentScenes, read_scene_list
     from xmask3d_rt.many.sources import EngineSource
     from xmask3d_rt.result import check_output
@@ -73,7 +80,8 @@ def segment_many(
     listed = read_scene_list(scenes)
     class_list = parse_classes(classes, "--classes")
     threads = share_threads(check_threads(threads), workers, ray)
-    source = EngineSource(engine_dir.resolve(), device, threads)
+    engines = engine_dir or prepare_default_engines(pick_device(device))
+    source = EngineSource(engines.resolve(), device, threads)
     source.read_config()
     task = SegmentScenes(source, class_list, out.resolve(), suffixes, views_limit, virtual_views)
     with (

@@ -17,13 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xmask3d_rt.config import ASSETS
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.model.diffusion import prune_decoder, prune_unet
 from xmask3d_rt.model.xmask3d import XMask3D
 
-PACKED = ASSETS / "tiny.safetensors"
 TOKENS, TOKEN_IDS = "clip.token_embedding.weight", "token_ids"
 TEXT_ENCODER = "diffusion.text_encoder."
 
