@@ -1,7 +1,7 @@
 """Build engines from the command line: `python export/build_engines.py`.
 
-Alone it builds the small `tiny` preset with synthetic weights into `engines/tiny`, at the best
-precision for this machine. A second run builds only what changed.
+Alone it builds the small `tiny` preset with the package's own weights into `engines/tiny`, at the
+best precision for this machine. A second run builds only what changed.
 """
 
 import logging
@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from xmask3d_rt.cli.errors import one_line_errors
-from xmask3d_rt.config import PRESETS, ModelConfig, get_preset
+from xmask3d_rt.config import BUNDLED_PRESET, PRESETS, ModelConfig, get_preset
 from xmask3d_rt.engines.backends import BACKENDS
 from xmask3d_rt.engines.component import Component
 from xmask3d_rt.engines.options import MIB, BuildOptions, default_cache_dir
@@ -119,9 +119,9 @@ def resolve_weights(
     frozen = [name for name in given if name != "--checkpoint"]
     if frozen and kind:
         raise ValueError(f"--weights synthetic and {frozen[0]} exclude each other")
-    by_rule = kind is not None or config.name == "tiny"
+    by_rule = kind is not None or config.name == BUNDLED_PRESET
     if not given and by_rule:
-        return SyntheticWeights()
+        return SyntheticWeights() if kind else BundledWeights(config)
     if checkpoint is not None and (len(frozen) == 2 or (by_rule and not frozen)):
         return FileWeights(config, checkpoint, sd, clip, out / WEIGHTS_CACHE)
     missing = [name for name in files if name not in given]
@@ -134,8 +134,8 @@ def _use_bundled(config: ModelConfig, given: Sequence[str]) -> BundledWeights:
     """The package's own weights, which no file is given for."""
     if given:
         raise ValueError(f"--weights bundled and {given[0]} exclude each other")
-    if config.name != "tiny":
-        raise ValueError(f"--weights bundled is of preset tiny, not {config.name}")
+    if config.name != BUNDLED_PRESET:
+        raise ValueError(f"--weights bundled is of preset {BUNDLED_PRESET}, not {config.name}")
     return BundledWeights(config)
 
 
@@ -146,7 +146,7 @@ def build(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="'bundled': of the package, for tiny; 'synthetic': made by rule, where no file is."
+            help="'bundled': of the package, tiny's default; 'synthetic': made by rule, for tests."
         ),
     ] = None,
     checkpoint: Annotated[

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -255,17 +255,22 @@ class Result:
         """
         return cls(**read_result(Path(path)))
 
-    def draw_panels(self, size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
+    def draw_panels(
+        self, size: tuple[int, int], others: Mapping[str, np.ndarray] | None = None
+    ) -> list[tuple[str, np.ndarray]]:
         """Captions and pictures [H, W, 3] of the cloud, first in its colours if it has any.
 
         Args:
             size: (rows, columns) of each.
+            others: by caption, further labels [N] of the same points and classes.
         """
         from xmask3d_rt.viewing.preview import render_previews
 
         colorings = {"labels": self.point_colors}
         if self.cloud.rgb is not None:
             colorings = {"colours": self.cloud.rgb} | colorings
+        for caption, labels in (others or {}).items():
+            colorings[caption] = self.colors[labels]
         images = render_previews(self.cloud.xyz, list(colorings.values()), size)
         return list(zip(colorings, images, strict=True))
 

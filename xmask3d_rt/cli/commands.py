@@ -318,22 +318,22 @@ def demo(
         "demo"
     ),
     engine_dir: Annotated[
-        Path, typer.Option("--engine-dir", help="Built as preset tiny if it is not there.")
+        Path, typer.Option("--engine-dir", help="Built of the small weights if it is not there.")
     ] = Path("engines/tiny"),
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another room.")] = 0,
     views: Annotated[int, typer.Option(min=1, help="Posed RGB-D views of the room.")] = 8,
     device: DeviceOption = "auto",
 ) -> None:
-    """Make a furnished room, segment it with small engines, and draw the result."""
+    """Make a furnished room, label it with small engines, and draw it beside the truth."""
     check_device(device)
     with Steps(err) as steps:
         steps.start(f"looking for engines in {engine_dir}")
         from xmask3d_rt.cli import output as cli_output
-        from xmask3d_rt.cli.demo import PRESET, draw_truth, has_engines, make_room, save_result
+        from xmask3d_rt.cli.demo import BUILD, describe_score, has_engines, make_room, save_result
 
         found = has_engines(engine_dir)
     if not found:
-        run_build(["--preset", PRESET, "--out", str(engine_dir), "--device", device])
+        run_build([*BUILD, "--out", str(engine_dir), "--device", device])
     out.print(f"making a room of seed {seed} with {views} views in {folder / 'room'}", markup=False)
     with Steps(err) as steps:
         steps.start("making the room")
@@ -348,9 +348,11 @@ def demo(
             room / "scene.ply", room / "classes.txt", views=room, progress=progress
         )
         steps.start("saving")
-        written = [*save_result(result, folder), draw_truth(result, folder / "room_truth.png")]
+        truth = result.cloud.source.vertex.data["label"]
+        written = save_result(result, truth, folder)
     manifest = segmenter.manifest
     cli_output.print_result(out, result, written, 0, steps.seconds, manifest)
+    out.print(describe_score(result, truth), highlight=False)
     cli_output.warn_synthetic(err, manifest)
 
 

@@ -131,7 +131,8 @@ def _describe_weights(manifest: "Manifest") -> str:
     if weights.kind == "synthetic":
         return "synthetic (made by a rule, not trained): labels mean nothing"
     files = ", ".join(f"{file.path} ({file.sha256[:12]})" for file in weights.files)
-    return f"{files}; frozen networks synthetic" if weights.kind == "mixed" else files
+    remarks = {"mixed": "; frozen networks synthetic", "bundled": "; the package's own"}
+    return files + remarks.get(weights.kind, "")
 
 
 def _component_cells(component: "Component") -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from xmask3d_rt.config import DiffusionConfig
-from xmask3d_rt.model.layers import run_checkpointed
+from xmask3d_rt.model.layers import count_groups, run_checkpointed
 from xmask3d_rt.model.text_encoder import TextTransformer
 from xmask3d_rt.text.tokenizer import sd_empty_prompt_ids
 
@@ -42,6 +42,7 @@ def build_unet(config: DiffusionConfig) -> UNet2DConditionModel:
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         block_out_channels=config.unet_channels,
         layers_per_block=2,
+        norm_num_groups=count_groups(min(config.unet_channels)),
         cross_attention_dim=config.context_dim,
         attention_head_dim=config.attention_heads,  # diffusers' v1 configs: the number of heads
     )
@@ -55,7 +56,7 @@ def build_vae(config: DiffusionConfig) -> AutoencoderKL:
         block_out_channels=config.vae_channels,
         layers_per_block=2,
         latent_channels=config.latent_channels,
-        norm_num_groups=32,
+        norm_num_groups=count_groups(min(config.vae_channels)),
         sample_size=config.image_size,
         scaling_factor=config.scale_factor,
     )

@@ -15,11 +15,17 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 GROUPS = 32
+LEAST_IN_GROUP = 4  # channels: a group of one keeps nothing of how bright an image is
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups; one channel per group where there are fewer channels."""
-    return nn.GroupNorm(min(GROUPS, channels), channels)
+    """GroupNorm with 32 groups, fewer where they would have less than 4 channels."""
+    return nn.GroupNorm(count_groups(channels), channels)
+
+
+def count_groups(channels: int) -> int:
+    """Groups of GroupNorm: 32 as in the released networks, fewer in narrow ones."""
+    return max(1, min(GROUPS, channels // LEAST_IN_GROUP))
 
 
 def run_checkpointed(function: Callable[..., Any], *args: Any, enabled: bool) -> Any:

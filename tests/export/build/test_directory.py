@@ -241,7 +241,7 @@ def test_hint_over_another_model_destroys_nothing(engines):
     values["weights"] = {"kind": "files", "files": [{"path": "b.pth", "size": 1, "sha256": "ab"}]}
     path.write_text(json.dumps(values))
     before = snapshot(engines)
-    done = CliRunner().invoke(app, ["--out", str(engines)])
+    done = CliRunner().invoke(app, ["--out", str(engines), "--weights", "synthetic"])
     assert done.exit_code == 2
     message = "holds b15n4 with b.pth ab, asked for is tiny with synthetic weights"
     assert message in done.stderr
@@ -385,7 +385,7 @@ def test_unwritable_directory_rejected(tmp_path):
 
 
 def test_script_builds_and_says_what_it_did(tmp_path):
-    command = [sys.executable, str(SCRIPT), "--only", "heads"]
+    command = [sys.executable, str(SCRIPT), "--only", "heads", "--weights", "synthetic"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "engines are in engines/tiny" in done.stdout

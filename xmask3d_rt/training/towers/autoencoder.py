@@ -23,7 +23,8 @@ from xmask3d_rt.training.towers.fit import Clock, Fit, Losses, Plan
 from xmask3d_rt.training.towers.views import ViewStore
 
 KL_WEIGHT = 1e-6
-CROP = 128  # pixels of a side
+FIRST_LOG_VARIANCE = -6.0
+CROP = 64  # pixels of a side
 BLOCK = 4  # latent pixels of a side that are hidden together
 MOST_HIDDEN = 0.6  # of the blocks
 SAMPLES = 64  # views whose latents are measured
@@ -35,6 +36,8 @@ def train_vae(
     """Train the VAE in place; whether it is done."""
     vae: Any = diffusion.vae
     vae.requires_grad_(True)
+    with torch.no_grad():  # behind noise as loud as itself no latent is learnt
+        vae.quant_conv.bias[diffusion.config.latent_channels :] = FIRST_LOG_VARIANCE
     device = diffusion.noise.device
 
     def losses(rng: np.random.Generator) -> Losses:
