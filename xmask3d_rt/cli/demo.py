@@ -65,7 +65,7 @@ def draw_truth(result: Result, path: Path) -> Path:
     Returns:
         The path.
     """
-    truth = replace(result, labels=result.cloud.source.vertex.data["label"], heads={})
+    truth = replace(result, labels=result.cloud.source.vertex.numbers["label"], heads={})
     title = f"A generated room, {len(truth):,} points: its colours, and the classes it is made of"
     with atomic_write(path) as temporary:
         draw_picture(title, truth.draw_panels(PANEL), truth.list_rows()).save(temporary, "PNG")

@@ -30,6 +30,7 @@ from xmask3d_rt.data.released import LABEL_FOLDERS
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.scene.cloud import PointCloud
 from xmask3d_rt.scene.frame_files import list_visible
+from xmask3d_rt.scene.ply_elements import Lists
 from xmask3d_rt.scene.rgbd import load_rgbd
 from xmask3d_rt.scene.view import View
 
@@ -85,10 +86,16 @@ class FolderScene:
             cloud = PointCloud.load(self.cloud_file)
             count = len(cloud)
             labels = self._read_own_labels(cloud)
+        where = self.label_file(label_set)
         if labels.shape != (count,) or labels.dtype.kind not in "iuf":
             raise ValueError(
-                f"{self.label_file(label_set)}: expected a number for each of {count} points as "
-                f"label, got {labels.dtype} {list(labels.shape)}"
+                f"{where}: expected a number for each of {count} points as label, got "
+                f"{labels.dtype} {list(labels.shape)}"
+            )
+        odd = labels != np.rint(labels)
+        if odd.any():
+            raise ValueError(
+                f"{where}: labels must be whole numbers, -1 for none; got {labels[odd][0]}"
             )
         return labels.astype(np.int64)
 
@@ -97,8 +104,11 @@ class FolderScene:
         file = self.root / LABELS_FILE
         if file.is_file():
             return _read_label_lines(file)
-        if cloud.source is not None and "label" in cloud.source.vertex:
-            return np.asarray(cloud.source.vertex["label"])
+        labels = None if cloud.source is None else cloud.source.vertex.columns.get("label")
+        if isinstance(labels, Lists):
+            raise ValueError(f"{self.cloud_file}: expected a number as label of a point, got lists")
+        if labels is not None:
+            return labels
         raise FileNotFoundError(
             f"{self.cloud_file} has no vertex property `label` and there is no {file}; add one"
         )
