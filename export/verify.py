@@ -37,7 +37,7 @@ from xmask3d_rt.export.parity.compare import Row, compare_case, compare_scene, l
 from xmask3d_rt.export.parity.limits import find_lowest
 from xmask3d_rt.export.parity.recording import record_case, record_scene
 from xmask3d_rt.export.script import Script
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, check_target
 from xmask3d_rt.scene.rgbd import load_rgbd
 from xmask3d_rt.scene.view import View
 from xmask3d_rt.segmenter import Segmenter
@@ -277,6 +277,9 @@ def verify(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if absent.")] = None,
 ) -> None:
     """Compare a module or engines with a recorded reference, stage by stage."""
+    for target in (record, json_path):
+        if target is not None:
+            check_target(target)
     if threads is not None:
         torch.set_num_threads(threads)
     if train_step:

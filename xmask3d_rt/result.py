@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ import numpy as np
 
 from xmask3d_rt.classes import ClassList
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, check_target
 from xmask3d_rt.scene.cloud import PointCloud
 from xmask3d_rt.scene.ply import write_labelled_ply
 from xmask3d_rt.scene.result_files import HEAD_PREFIX, describe_run, read_result
@@ -51,29 +50,8 @@ def check_output(path: str | os.PathLike[str]) -> Path:
             f"cannot write a result to {target.name!r}; use one of the suffixes "
             f"{', '.join(SUFFIXES)}"
         )
-    if target.is_dir():
-        raise ValueError(f"cannot write {one_line(target)}: it is a folder; give a file name")
-    check_writable(target.parent)
+    check_target(target)
     return target
-
-
-def check_writable(folder: Path) -> None:
-    """Make sure that files can be made in a folder, or in the one it would be made in.
-
-    Raises:
-        OSError: they cannot; the message names the folder.
-    """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        with tempfile.TemporaryFile(dir=existing):  # access rights alone miss read-only disks
-            pass
-    except OSError as error:
-        raise type(error)(
-            f"cannot write to {one_line(folder)}: {error.strerror or one_line(error)}; "
-            "choose another folder"
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)

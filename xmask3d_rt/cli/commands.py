@@ -361,7 +361,7 @@ def render(
     """Place cameras inside a coloured cloud and write what they see as an RGB-D folder."""
     with Steps(err) as steps:
         steps.start(f"reading {scene}")
-        from xmask3d_rt.result import check_writable
+        from xmask3d_rt.files import check_writable
         from xmask3d_rt.scene.cloud import PointCloud
         from xmask3d_rt.scene.rgbd_writer import write_rgbd
         from xmask3d_rt.viewing.virtual import place_views

@@ -69,6 +69,8 @@ def rooms(
     """Generate rooms with ScanNet's classes, to train on and to evaluate; see also `rooms`."""
     from xmask3d_rt.data.rooms.making import RoomOptions, make_rooms
 
+    if not train + val:
+        raise ValueError("--train 0 --val 0 makes no room; give at least one of either")
     numbers = range(train + val)
     seeds = {f"{'train' if i < train else 'val'}/room{seed + i:05d}": seed + i for i in numbers}
     make_rooms(out, seeds, RoomOptions(views), workers, attempts, err_console)

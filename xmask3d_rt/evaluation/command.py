@@ -11,7 +11,7 @@ from rich.table import Table
 from xmask3d_rt.config import PRESETS, get_preset
 from xmask3d_rt.evaluation.evaluate import Evaluation, evaluate
 from xmask3d_rt.evaluation.plots import draw_class_bars, draw_confusion
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, check_target, make_folder
 from xmask3d_rt.many.command import (
     AttemptsOption,
     DeviceOption,
@@ -85,6 +85,10 @@ def evaluate_command(
     source = choose_source(engine_dir, checkpoint, preset, sd, clip, weights, device, threads)
     names = parse_classes(list(get_preset(preset).split.names))
     class_list = names if classes is None else parse_classes(classes, "--classes")
+    if json_file is not None:
+        check_target(json_file)
+    if plots is not None:
+        make_folder(plots)
     with scene_progress(err_console) as progress:
         outcome = evaluate(
             source,

@@ -19,6 +19,7 @@ from torch import distributed as dist
 from xmask3d_rt.config import PRESETS
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.export.script import Script
+from xmask3d_rt.files import make_folder
 from xmask3d_rt.many.command import scene_progress
 from xmask3d_rt.training.checkpoint import LAST, check_resumable
 from xmask3d_rt.training.config import TrainingConfig, make_config
@@ -92,6 +93,7 @@ def train(
         raise ValueError(f"train: {out} holds a run; give --resume to go on, or another --out")
     if resume:  # before views are counted and the model is made, which takes minutes
         check_resumable(out / LAST, config)
+    make_folder(out)
     with scene_progress(Console(stderr=True)) as progress:
         samples = SceneViewDataset(
             *(data, config.model, out / "cache"),

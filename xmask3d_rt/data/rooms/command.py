@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, check_target
 from xmask3d_rt.many.command import AttemptsOption, WorkersOption
 from xmask3d_rt.many.jobs import ATTEMPTS
 
@@ -66,6 +66,7 @@ def preview(
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must end in .png, got {out}")
+    check_target(out)
     room = generate_room(seed, views, TRAINING_SIZE, label_set=label_set, noise=noise)
     with atomic_write(out) as temporary:
         draw_room(room, seed).save(temporary, "PNG")
