@@ -337,6 +337,22 @@ def test_bad_requests_rejected(rooms, tiny_engines, checkpoint, tmp_path):
         CheckpointSource(tmp_path / "none.pth", TINY).read_config()
 
 
+def test_outputs_that_cannot_be_written_are_named_before_the_work(rooms, tiny_engines, tmp_path):
+    (tmp_path / "file").write_text("")
+    common = ("--data", rooms, "--preset", "tiny", "--engine-dir", tiny_engines)
+    common += ("--state", tmp_path / "state")
+    for options, message in (
+        (("--json", tmp_path), "it is a folder; give a file name"),
+        (("--json", tmp_path / "file/x.json"), "cannot write to"),
+        (("--plots", tmp_path / "file"), "it is a file; give a folder"),
+        (("--plots", tmp_path / "file/plots"), "a folder on the way there is a file"),
+    ):
+        outcome = run_eval(*common, *options)
+        assert outcome.exit_code == 2
+        assert message in outcome.output
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_failed_scene_ends_the_command_unless_skipped(rooms, tiny_engines, tmp_path):
     data = tmp_path / "data"
     write_room(make_room(0), data / "good")
