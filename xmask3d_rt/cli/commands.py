@@ -361,13 +361,12 @@ def render(
     """Place cameras inside a coloured cloud and write what they see as an RGB-D folder."""
     with Steps(err) as steps:
         steps.start(f"reading {scene}")
-        from xmask3d_rt.files import check_writable
         from xmask3d_rt.scene.cloud import PointCloud
-        from xmask3d_rt.scene.rgbd_writer import write_rgbd
+        from xmask3d_rt.scene.rgbd_writer import check_folder, write_rgbd
         from xmask3d_rt.viewing.virtual import place_views
 
         extent, direction = parse_size(size), parse_up(up)
-        check_writable(folder.parent)
+        check_folder(folder)
         cloud = PointCloud.load(scene)
         rgb = cloud.require_rgb("render")
         steps.start(f"placing and rendering {views} views")

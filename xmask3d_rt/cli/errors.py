@@ -58,8 +58,16 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
 
 def _print_error(err: Console, error: object) -> None:
     """One line, whatever names and files contributed to the message."""
-    said = one_line(error, MESSAGE_LIMIT)
+    said = one_line(_describe(error), MESSAGE_LIMIT)
     err.print(f"error: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe(error: object) -> object:
+    """What an error says; what the system alone said of a file, without its number."""
+    if not isinstance(error, OSError) or not str(error).startswith("[Errno"):
+        return error
+    name = "" if error.filename is None else f"{error.filename}: "
+    return f"{name}{error.strerror}; check the path and the disk"
 
 
 def _describe_usage(error: Any) -> str:

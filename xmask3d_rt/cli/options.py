@@ -76,7 +76,7 @@ def parse_up(up: str | None) -> list[float] | None:
     except ValueError:
         numbers = []
     if len(numbers) != 3:
-        raise ValueError(f"--up must be 3 numbers such as 1,1,1, got {up!r}")
+        raise ValueError(f"--up must be 3 numbers such as 0,0,1, got {up!r}")
     check_up(numbers, "--up")
     return numbers
 
@@ -89,7 +89,7 @@ def parse_size(size: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([0-9]+)[xX]([0-9]+)", size.strip(), re.ASCII)
     if match is None:
-        raise ValueError(f"--size must be 2 numbers such as 1x1, got {size!r}")
+        raise ValueError(f"--size must be 2 numbers such as 640x480, got {size!r}")
     columns, rows = (int(part[:9]) for part in match.groups())
     if not all(SIZES[0] <= side <= SIZES[1] for side in (columns, rows)):
         raise ValueError(
