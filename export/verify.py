@@ -41,7 +41,7 @@ from xmask3d_rt.files import atomic_write, check_target
 from xmask3d_rt.scene.rgbd import load_rgbd
 from xmask3d_rt.scene.view import View
 from xmask3d_rt.segmenter import Segmenter
-from xmask3d_rt.system.memory import read_peak_memory
+from xmask3d_rt.system.memory import check_threads, read_peak_memory
 
 DEFAULT_PRESET = "b15n4"
 
@@ -281,6 +281,7 @@ def verify(
         if target is not None:
             check_target(target)
     if threads is not None:
+        check_threads(threads)
         torch.set_num_threads(threads)
     if train_step:
         step = check_train_options(golden, module, engine_dir, inputs, scene, record, view)

@@ -45,13 +45,22 @@ def check_output(path: str | os.PathLike[str]) -> Path:
         OSError: no file can be made there.
     """
     target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise ValueError(
-            f"cannot write a result to {target.name!r}; use one of the suffixes "
-            f"{', '.join(SUFFIXES)}"
-        )
+    check_suffix(target.suffix, target.name)
     check_target(target)
     return target
+
+
+def check_suffix(suffix: str, name: str = "") -> None:
+    """Refuse a suffix that is no format of results.
+
+    Raises:
+        ValueError: its message has the name of the file, or else the suffix.
+    """
+    if suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"cannot write a result to {name or suffix!r}; use one of the suffixes "
+            f"{', '.join(SUFFIXES)}"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Options of the commands, checked before anything is loaded: one line for each that is wrong."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,11 +112,12 @@ def check_outputs(output: Sequence[Path], preview: Path | None) -> list[Path]:
     if preview is not None and preview.suffix.lower() != ".png":
         raise ValueError(f"--preview must be a .png file, got {preview.name!r}; see --out")
     targets = [check_output(path) for path in (*output, *([preview] if preview else []))]
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for target in targets:
-        if target.resolve() in seen:
+        place = os.path.realpath(target)  # Path.resolve fails on a link to itself
+        if place in seen:
             raise ValueError(f"{target} is given twice; give each output its own file")
-        seen.add(target.resolve())
+        seen.add(place)
     return targets
 
 

@@ -18,6 +18,7 @@ from xmask3d_rt.many.command import (
     RayOption,
     ThreadsOption,
     WorkersOption,
+    check_worker_device,
     find_resources,
     scene_progress,
     share_threads,
@@ -82,6 +83,7 @@ def evaluate_command(
     from xmask3d_rt.classes import parse_classes
 
     threads = share_threads(threads, workers, ray)
+    check_worker_device(device, ray)
     source = choose_source(engine_dir, checkpoint, preset, sd, clip, weights, device, threads)
     names = parse_classes(list(get_preset(preset).split.names))
     class_list = names if classes is None else parse_classes(classes, "--classes")
@@ -138,7 +140,7 @@ def choose_source(
             raise ValueError(
                 "--sd, --clip and --weights belong to --checkpoint; engines hold their weights"
             )
-        return EngineSource(engine_dir.resolve(), device, threads)
+        return EngineSource(engine_dir.absolute(), device, threads)
     if weights not in (None, "synthetic"):
         raise ValueError(f"--weights must be synthetic, got {weights!r}; files: --sd and --clip")
     if weights and (sd or clip):
@@ -150,8 +152,8 @@ def choose_source(
             f"--checkpoint of preset {preset} needs --sd and --clip (weight files), or --weights "
             "synthetic where it was trained without them"
         )
-    sd, clip = (path.resolve() if path is not None else None for path in (sd, clip))
-    return CheckpointSource(checkpoint.resolve(), config, sd, clip, device, threads)
+    sd, clip = (path.absolute() if path is not None else None for path in (sd, clip))
+    return CheckpointSource(checkpoint.absolute(), config, sd, clip, device, threads)
 
 
 def print_evaluation(console: Console, outcome: Evaluation) -> None:

@@ -246,7 +246,7 @@ def evaluate(
     data = data.resolve()
     root = default_state_dir() if state_dir is None else state_dir
     identity = (source.fingerprint(), str(data), split, classes.names, limit, __version__)
-    state = root.resolve() / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+    state = root.absolute() / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     task = EvaluateScenes(source, data, split, classes, state, limit)
     space, label_set = task.make_space(config)
     jobs = task.make_jobs(space, label_set)
