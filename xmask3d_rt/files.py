@@ -178,15 +178,26 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
+def check_folder(folder: Path) -> None:
+    """Make sure that a folder can be made or written into: asked before long work, not after it.
+
+    Raises:
+        FileExistsError: it is a file, or a link to nowhere.
+        OSError: nothing can be written there.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        kind = "a file" if folder.exists() else "a link to nowhere"
+        raise FileExistsError(f"cannot write into {one_line(folder)}: it is {kind}; give a folder")
+    check_writable(folder)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder to write into, and those it lies in, where they are absent.
 
     Raises:
-        FileExistsError: it is a file.
-        OSError: as of `describe_write_errors`.
+        OSError: as of `check_folder` and `describe_write_errors`.
     """
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"cannot write into {one_line(folder)}: it is a file; give a folder")
+    check_folder(folder)
     with describe_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 

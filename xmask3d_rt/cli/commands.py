@@ -362,11 +362,11 @@ def render(
     with Steps(err) as steps:
         steps.start(f"reading {scene}")
         from xmask3d_rt.scene.cloud import PointCloud
-        from xmask3d_rt.scene.rgbd_writer import check_folder, write_rgbd
+        from xmask3d_rt.scene.rgbd_writer import check_rgbd_target, write_rgbd
         from xmask3d_rt.viewing.virtual import place_views
 
         extent, direction = parse_size(size), parse_up(up)
-        check_folder(folder)
+        check_rgbd_target(folder)
         cloud = PointCloud.load(scene)
         rgb = cloud.require_rgb("render")
         steps.start(f"placing and rendering {views} views")

@@ -11,7 +11,7 @@ from rich.table import Table
 from xmask3d_rt.config import PRESETS, get_preset
 from xmask3d_rt.evaluation.evaluate import Evaluation, evaluate
 from xmask3d_rt.evaluation.plots import draw_class_bars, draw_confusion
-from xmask3d_rt.files import atomic_write, check_target, make_folder
+from xmask3d_rt.files import atomic_write, check_folder, check_target
 from xmask3d_rt.many.command import (
     AttemptsOption,
     DeviceOption,
@@ -90,7 +90,7 @@ def evaluate_command(
     if json_file is not None:
         check_target(json_file)
     if plots is not None:
-        make_folder(plots)
+        check_folder(plots)
     with scene_progress(err_console) as progress:
         outcome = evaluate(
             source,

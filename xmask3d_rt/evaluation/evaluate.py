@@ -243,7 +243,7 @@ def evaluate(
     config = source.read_config()
     check_split(config, preset)
     limit = VAL_KEEP.get(preset, KEEP_ALL) if released_views else None
-    data = data.resolve()
+    data = Path(os.path.realpath(data))
     root = default_state_dir() if state_dir is None else state_dir
     identity = (source.fingerprint(), str(data), split, classes.names, limit, __version__)
     state = root.absolute() / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]

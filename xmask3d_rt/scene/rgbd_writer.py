@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.files import check_writable, replace_folder, stage_beside
+from xmask3d_rt.files import check_folder, replace_folder, stage_beside
 from xmask3d_rt.scene.view import View
 
 JPEG_QUALITY = 95
@@ -39,7 +39,7 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: it cannot be written; the message names `folder`.
     """
     target = Path(folder)
-    check_folder(target)
+    check_rgbd_target(target)
     with stage_beside(target) as staging:
         partial = staging / "new"
         partial.mkdir()
@@ -47,19 +47,14 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         replace_folder(partial, target)
 
 
-def check_folder(target: Path) -> None:
+def check_rgbd_target(target: Path) -> None:
     """Make sure that an RGB-D folder can be written: asked before long work, not after it.
 
     Raises:
         FileExistsError: as for `atomic_folder`.
         OSError: no folder can be made there.
     """
-    if os.path.lexists(target) and not target.is_dir():
-        kind = "a link to nowhere" if target.is_symlink() and not target.exists() else "a file"
-        raise FileExistsError(
-            f"cannot write RGB-D folder {one_line(target)}: it is {kind}; give a new folder"
-        )
-    check_writable(target.parent)
+    check_folder(target)
     held = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
     foreign = sorted(held - OWN_ENTRIES - LITTER)
     if foreign:

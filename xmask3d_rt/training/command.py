@@ -20,12 +20,12 @@ from xmask3d_rt.cli.options import check_device
 from xmask3d_rt.config import PRESETS
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.export.script import Script
-from xmask3d_rt.files import make_folder
+from xmask3d_rt.files import check_folder
 from xmask3d_rt.many.command import scene_progress
 from xmask3d_rt.system.memory import check_threads
 from xmask3d_rt.training.checkpoint import LAST, check_resumable
 from xmask3d_rt.training.config import TrainingConfig, make_config
-from xmask3d_rt.training.first_weights import make_model
+from xmask3d_rt.training.first_weights import check_first_weights, make_model
 from xmask3d_rt.training.trainer import Trainer
 from xmask3d_rt.training.validation import SceneValidator
 
@@ -97,7 +97,8 @@ def train(
         raise ValueError(f"train: {out} holds a run; give --resume to go on, or another --out")
     if resume:  # before views are counted and the model is made, which takes minutes
         check_resumable(out / LAST, config)
-    make_folder(out)
+    check_folder(out)
+    check_first_weights(config.model, sd, clip, init)
     with scene_progress(Console(stderr=True)) as progress:
         samples = SceneViewDataset(
             *(data, config.model, out / "cache"),
