@@ -374,6 +374,12 @@ def test_corrupt_engine_file_rejected(room, segmenter):
         ),
         (OSError(5, "Input/output error"), 2, "error: Input/output error; check the path and th"),
         (ExportMismatch("m"), 1, "error: m\n"),
+        (MemoryError(), 2, "error: out of memory; ask for less at a time\n"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 4 bytes"),
+            2,
+            "error: [enforce fail] DefaultCPUAllocator: can't allocate memory: 4 bytes\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

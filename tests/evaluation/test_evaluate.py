@@ -321,6 +321,7 @@ def test_bad_requests_rejected(rooms, tiny_engines, checkpoint, tmp_path):
         ),
         (("--engine-dir", tiny_engines, "--weights", "synthetic"), "belong to --checkpoint"),
         (("--engine-dir", tmp_path / "none"), "has no manifest.json"),
+        (("--engine-dir", tiny_engines, "--split", "vla"), "--split must be one of train, val, te"),
     ):
         outcome = run_eval(*common, *options)
         assert outcome.exit_code == 2, outcome.output

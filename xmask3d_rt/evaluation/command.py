@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xmask3d_rt.config import PRESETS, get_preset
+from xmask3d_rt.data.labelled import SPLITS
 from xmask3d_rt.evaluation.evaluate import Evaluation, evaluate
 from xmask3d_rt.evaluation.plots import draw_class_bars, draw_confusion
 from xmask3d_rt.files import atomic_write, check_folder, check_target
@@ -84,6 +85,8 @@ def evaluate_command(
 
     threads = share_threads(threads, workers, ray)
     check_worker_device(device, ray)
+    if split not in SPLITS:
+        raise ValueError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
     source = choose_source(engine_dir, checkpoint, preset, sd, clip, weights, device, threads)
     names = parse_classes(list(get_preset(preset).split.names))
     class_list = names if classes is None else parse_classes(classes, "--classes")

@@ -101,12 +101,10 @@ def check_checkpoints(
         CheckpointError: as in `load_checkpoints`.
     """
     given = {"xmask3d": xmask3d, "sd": sd, "clip": clip}
-    if all(path is None for path in given.values()):
-        return
-    state = expect_state(config)
-    for namespace, path in given.items():
-        if path is not None:
-            match_file(_open_as(namespace, Path(path)), state).check()
+    files = [_open_as(name, Path(path)) for name, path in given.items() if path is not None]
+    state = expect_state(config) if files else {}
+    for file in files:
+        match_file(file, state).check()
 
 
 def open_checkpoints(
