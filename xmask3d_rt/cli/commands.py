@@ -316,7 +316,9 @@ def demo(
         Path, typer.Option("--engine-dir", help="Built as preset tiny if it is not there.")
     ] = Path("engines/tiny"),
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another room.")] = 0,
-    views: Annotated[int, typer.Option(min=1, help="Posed RGB-D views of the room.")] = 8,
+    views: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Posed RGB-D views of the room.")
+    ] = 8,
     device: DeviceOption = "auto",
 ) -> None:
     """Make a furnished room, segment it with small engines, and draw the result."""

@@ -59,9 +59,11 @@ def convert(
 @app.command()
 def rooms(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scene folders.")],
-    train: Annotated[int, typer.Option(min=0, help="Rooms to train on.")] = 8,
-    val: Annotated[int, typer.Option(min=0, help="Other rooms, to evaluate on.")] = 2,
-    views: Annotated[int, typer.Option(min=1, help="Posed views of each.")] = 8,
+    train: Annotated[int, typer.Option(min=0, max=1_000_000, help="Rooms to train on.")] = 8,
+    val: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Other rooms, to evaluate on.")
+    ] = 2,
+    views: Annotated[int, typer.Option(min=1, max=10_000, help="Posed views of each.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first room.")] = 0,
     workers: WorkersOption = None,
     attempts: AttemptsOption = ATTEMPTS,

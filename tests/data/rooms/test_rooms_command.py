@@ -59,6 +59,8 @@ def test_an_output_of_the_wrong_kind_is_named(tmp_path, command):
     [
         (("make", "--label-set", "nyu40"), "unknown label set 'nyu40'"),
         (("make", "--count", "0"), "count"),
+        (("make", "--count", "9999999999999"), "less than or equal to 1000000"),
+        (("make", "--views", "99999999999"), "less than or equal to 10000"),
         (("make", "--noise", "inf"), "noise"),
         (("preview", "--noise", "1e300"), "noise"),
         (("preview",), "must end in .png"),
