@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xmask3d_rt.classes import ClassList
+from xmask3d_rt.arrays import check_finite, to_numpy
+from xmask3d_rt.classes import ClassList, parse_classes
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.files import atomic_write, check_target
 from xmask3d_rt.scene.cloud import PointCloud
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from xmask3d_rt.viewing.legend import LegendRow
 
 SUFFIXES = (".ply", ".npz", ".json", ".png")
+COVERAGE = (-1, np.iinfo(np.int32).max)
 LEGEND_CLASSES = 40  # most frequent classes named in a picture
 REPR_CLASSES = 4
 HTML_PANEL = (330, 440)  # rows, columns of a picture in a notebook
@@ -101,12 +103,21 @@ class Result:
         """Bring the arrays to their dtypes.
 
         Raises:
-            ValueError: an array whose length is not the number of points.
+            ValueError: an array whose length is not the number of points, labels that are no whole
+                numbers of classes, or scores that are NaN or infinite.
+            TypeError: an array that holds no numbers.
         """
-        wanted = {"labels": np.int64, "scores": np.float32, "coverage": np.int32}
-        for name, dtype in wanted.items():
-            self._set(name, self._check(name, getattr(self, name), dtype))
-        heads = {k: self._check(f"heads[{k!r}]", v, np.int64) for k, v in self.heads.items()}
+        last = len(self.classes) - 1
+        self._set("labels", self._check_whole("labels", self.labels, np.int64, (0, last)))
+        self._set("coverage", self._check_whole("coverage", self.coverage, np.int32, COVERAGE))
+        scores = self._check("scores", self.scores)
+        if scores.size:
+            check_finite(scores, "Result: scores")
+        self._set("scores", scores.astype(np.float32, copy=False))
+        heads = {
+            str(k): self._check_whole(f"heads[{k!r}]", v, np.int64, (0, last))
+            for k, v in self.heads.items()
+        }
         self._set("heads", heads)
 
     def __len__(self) -> int:
@@ -211,8 +222,12 @@ class Result:
             The new result; `labels` and the head they come from change, and a note says so.
 
         Raises:
-            ValueError: a score outside [0, 1].
+            ValueError: a score outside [0, 1], or a name that no class may have.
+            TypeError: a name that is no string.
         """
+        if not isinstance(other, str):
+            raise TypeError(f"apply_min_score: other must be a name, got {type(other).__name__}")
+        other = parse_classes([other], "apply_min_score: other")[0]
         least = check_min_score(min_score, "apply_min_score")
         index = self.classes.find(other)
         classes = append_class(self.classes, other) if index is None else self.classes
@@ -364,7 +379,9 @@ class Result:
 
     def _save_json(self, path: Path) -> None:
         path.write_text(
-            json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",  # half a character becomes its escape in JSON
         )
 
     def _save_png(self, path: Path) -> None:
@@ -392,14 +409,27 @@ class Result:
             return None
         return round(float((self.coverage > 0).mean()), 6)
 
-    def _check(self, name: str, values: np.ndarray, dtype: type) -> np.ndarray:
-        values = np.asarray(values)
+    def _check_whole(
+        self, name: str, values: np.ndarray, dtype: type, limits: tuple[int, int]
+    ) -> np.ndarray:
+        """Whole numbers within limits, whatever their type."""
+        numbers = self._check(name, values)
+        bad = ~((numbers >= limits[0]) & (numbers <= limits[1]) & (numbers == np.rint(numbers)))
+        if bad.any():
+            raise ValueError(
+                f"Result: {name} must be whole numbers from {limits[0]} to {limits[1]}, got "
+                f"{numbers[bad][0]:g}"
+            )
+        return numbers.astype(dtype, copy=False)
+
+    def _check(self, name: str, values: np.ndarray) -> np.ndarray:
+        values = to_numpy(values, f"Result: {name}")
         if values.shape != (len(self.cloud),):
             raise ValueError(
                 f"Result: {name} must have shape [{len(self.cloud)}] like the points, "
                 f"got {list(values.shape)}"
             )
-        return values.astype(dtype, copy=False)
+        return values
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
