@@ -37,11 +37,11 @@ from xmask3d_rt.export.parity.compare import Row, compare_case, compare_scene, l
 from xmask3d_rt.export.parity.limits import find_lowest
 from xmask3d_rt.export.parity.recording import record_case, record_scene
 from xmask3d_rt.export.script import Script
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, check_target
 from xmask3d_rt.scene.rgbd import load_rgbd
 from xmask3d_rt.scene.view import View
 from xmask3d_rt.segmenter import Segmenter
-from xmask3d_rt.system.memory import read_peak_memory
+from xmask3d_rt.system.memory import check_threads, read_peak_memory
 
 DEFAULT_PRESET = "b15n4"
 
@@ -277,7 +277,11 @@ def verify(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if absent.")] = None,
 ) -> None:
     """Compare a module or engines with a recorded reference, stage by stage."""
+    for target in (record, json_path):
+        if target is not None:
+            check_target(target)
     if threads is not None:
+        check_threads(threads)
         torch.set_num_threads(threads)
     if train_step:
         step = check_train_options(golden, module, engine_dir, inputs, scene, record, view)

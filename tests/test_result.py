@@ -448,3 +448,38 @@ def test_lengths_that_disagree_rejected():
         make_result(scores=np.zeros(4))
     with pytest.raises(ValueError, match=r"heads\['2d'\] must have shape"):
         make_result(heads={"2d": np.zeros((5, 1))})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("labels", 2, "labels must be whole numbers from 0 to 1, got 2"),
+        ("labels", -1, "labels must be whole numbers from 0 to 1, got -1"),
+        ("labels", 0.5, "got 0.5"),
+        ("labels", np.nan, "got nan"),
+        ("coverage", 1e300, "coverage must be whole numbers from -1"),
+        ("scores", np.nan, "scores has 3 NaN or infinite values"),
+    ],
+)
+def test_values_that_no_run_gives_rejected(field, value, message):
+    cloud, classes = PointCloud(np.zeros((3, 3), np.float32)), parse_classes(["a", "b"])
+    fields = {name: np.zeros(3) for name in ("labels", "scores", "coverage")}
+    with pytest.raises(ValueError, match=message):
+        Result(cloud, classes, **{**fields, field: np.full(3, value)}, heads={})
+    if field == "labels":
+        with pytest.raises(ValueError, match=r"heads\['2d'\] must be whole"):
+            Result(cloud, classes, **fields, heads={"2d": np.full(3, value)})
+
+
+@pytest.mark.parametrize("other", [None, 3, "", "\0", "\udcff"])
+def test_names_that_no_class_may_have_rejected(other):
+    cloud, classes = PointCloud(np.zeros((3, 3), np.float32)), parse_classes(["a", "b"])
+    result = Result(cloud, classes, np.zeros(3), np.zeros(3), {}, np.zeros(3))
+    with pytest.raises((ValueError, TypeError), match="apply_min_score: other"):
+        result.apply_min_score(0.5, other)
+
+
+def test_half_characters_are_escaped_in_json(tmp_path):
+    cloud, classes = PointCloud(np.zeros((3, 3), np.float32)), parse_classes(["a", "b"])
+    result = Result(cloud, classes, np.zeros(3), np.zeros(3), {}, np.zeros(3), notes=("\udcff",))
+    assert json.loads(result.save(tmp_path / "a.json").read_text())["notes"] == ["\udcff"]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
+from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch, one_line
 
 _STAGING = re.compile(r"\..*-([0-9a-f]{8})-(\d+)-(\d+)-[a-z0-9_]{8}\.tmp", re.DOTALL)
 _REPLACED = "replaced"  # inside a staging folder: what was moved out of the way
@@ -60,7 +60,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     if target.is_dir():
-        raise ValueError(f"cannot write {target}: it is a folder; give a file name")
+        raise ValueError(f"cannot write {one_line(target)}: it is a folder; give a file name")
     with stage_beside(target) as folder:
         temporary = folder / target.name
         temporary.touch()
@@ -127,7 +127,7 @@ def describe_write_errors(target: Path) -> Iterator[None]:
         reason = os.strerror(code)
         fix = _FIXES.get(code, "check the path and the disk")
         described = type(OSError(code, reason))(
-            f"cannot write {target}: {reason[:1].lower()}{reason[1:]}; {fix}"
+            f"cannot write {one_line(target)}: {reason[:1].lower()}{reason[1:]}; {fix}"
         )
         described.errno = code
         raise described from error
@@ -145,6 +145,61 @@ def remove_leftovers(folder: Path) -> None:
     for path in found:
         if not _is_in_use(path):
             _discard(path)
+
+
+def check_target(path: Path) -> None:
+    """Make sure that a file can be written: asked before long work, not after it.
+
+    Raises:
+        ValueError: `path` is a folder.
+        OSError: no file can be made there.
+    """
+    if path.is_dir():
+        raise ValueError(f"cannot write {one_line(path)}: it is a folder; give a file name")
+    check_writable(path.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that files can be made in a folder, or in the one it would be made in.
+
+    Raises:
+        OSError: they cannot; the message names the folder.
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):  # access rights alone miss read-only disks
+            pass
+    except OSError as error:
+        raise type(error)(
+            f"cannot write to {one_line(folder)}: {error.strerror or one_line(error)}; "
+            "choose another folder"
+        ) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that a folder can be made or written into: asked before long work, not after it.
+
+    Raises:
+        FileExistsError: it is a file, or a link to nowhere.
+        OSError: nothing can be written there.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        kind = "a file" if folder.exists() else "a link to nowhere"
+        raise FileExistsError(f"cannot write into {one_line(folder)}: it is {kind}; give a folder")
+    check_writable(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write into, and those it lies in, where they are absent.
+
+    Raises:
+        OSError: as of `check_folder` and `describe_write_errors`.
+    """
+    check_folder(folder)
+    with describe_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

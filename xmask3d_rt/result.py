@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xmask3d_rt.classes import ClassList
+from xmask3d_rt.arrays import check_finite, to_numpy
+from xmask3d_rt.classes import ClassList, parse_classes
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, check_target
 from xmask3d_rt.scene.cloud import PointCloud
 from xmask3d_rt.scene.ply import write_labelled_ply
 from xmask3d_rt.scene.result_files import HEAD_PREFIX, describe_run, read_result
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from xmask3d_rt.viewing.legend import LegendRow
 
 SUFFIXES = (".ply", ".npz", ".json", ".png")
+COVERAGE = (-1, np.iinfo(np.int32).max)
 LEGEND_CLASSES = 40  # most frequent classes named in a picture
 REPR_CLASSES = 4
 HTML_PANEL = (330, 440)  # rows, columns of a picture in a notebook
@@ -46,34 +47,22 @@ def check_output(path: str | os.PathLike[str]) -> Path:
         OSError: no file can be made there.
     """
     target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise ValueError(
-            f"cannot write a result to {target.name!r}; use one of the suffixes "
-            f"{', '.join(SUFFIXES)}"
-        )
-    if target.is_dir():
-        raise ValueError(f"cannot write {one_line(target)}: it is a folder; give a file name")
-    check_writable(target.parent)
+    check_suffix(target.suffix, target.name)
+    check_target(target)
     return target
 
 
-def check_writable(folder: Path) -> None:
-    """Make sure that files can be made in a folder, or in the one it would be made in.
+def check_suffix(suffix: str, name: str = "") -> None:
+    """Refuse a suffix that is no format of results.
 
     Raises:
-        OSError: they cannot; the message names the folder.
+        ValueError: its message has the name of the file, or else the suffix.
     """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        with tempfile.TemporaryFile(dir=existing):  # access rights alone miss read-only disks
-            pass
-    except OSError as error:
-        raise type(error)(
-            f"cannot write to {one_line(folder)}: {error.strerror or one_line(error)}; "
-            "choose another folder"
-        ) from error
+    if suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"cannot write a result to {name or suffix!r}; use one of the suffixes "
+            f"{', '.join(SUFFIXES)}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +103,21 @@ class Result:
         """Bring the arrays to their dtypes.
 
         Raises:
-            ValueError: an array whose length is not the number of points.
+            ValueError: an array whose length is not the number of points, labels that are no whole
+                numbers of classes, or scores that are NaN or infinite.
+            TypeError: an array that holds no numbers.
         """
-        wanted = {"labels": np.int64, "scores": np.float32, "coverage": np.int32}
-        for name, dtype in wanted.items():
-            self._set(name, self._check(name, getattr(self, name), dtype))
-        heads = {k: self._check(f"heads[{k!r}]", v, np.int64) for k, v in self.heads.items()}
+        last = len(self.classes) - 1
+        self._set("labels", self._check_whole("labels", self.labels, np.int64, (0, last)))
+        self._set("coverage", self._check_whole("coverage", self.coverage, np.int32, COVERAGE))
+        scores = self._check("scores", self.scores)
+        if scores.size:
+            check_finite(scores, "Result: scores")
+        self._set("scores", scores.astype(np.float32, copy=False))
+        heads = {
+            str(k): self._check_whole(f"heads[{k!r}]", v, np.int64, (0, last))
+            for k, v in self.heads.items()
+        }
         self._set("heads", heads)
 
     def __len__(self) -> int:
@@ -224,8 +222,12 @@ class Result:
             The new result; `labels` and the head they come from change, and a note says so.
 
         Raises:
-            ValueError: a score outside [0, 1].
+            ValueError: a score outside [0, 1], or a name that no class may have.
+            TypeError: a name that is no string.
         """
+        if not isinstance(other, str):
+            raise TypeError(f"apply_min_score: other must be a name, got {type(other).__name__}")
+        other = parse_classes([other], "apply_min_score: other")[0]
         least = check_min_score(min_score, "apply_min_score")
         index = self.classes.find(other)
         classes = append_class(self.classes, other) if index is None else self.classes
@@ -382,7 +384,9 @@ class Result:
 
     def _save_json(self, path: Path) -> None:
         path.write_text(
-            json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(self.summarize(), indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",  # half a character becomes its escape in JSON
         )
 
     def _save_png(self, path: Path) -> None:
@@ -410,14 +414,27 @@ class Result:
             return None
         return round(float((self.coverage > 0).mean()), 6)
 
-    def _check(self, name: str, values: np.ndarray, dtype: type) -> np.ndarray:
-        values = np.asarray(values)
+    def _check_whole(
+        self, name: str, values: np.ndarray, dtype: type, limits: tuple[int, int]
+    ) -> np.ndarray:
+        """Whole numbers within limits, whatever their type."""
+        numbers = self._check(name, values)
+        bad = ~((numbers >= limits[0]) & (numbers <= limits[1]) & (numbers == np.rint(numbers)))
+        if bad.any():
+            raise ValueError(
+                f"Result: {name} must be whole numbers from {limits[0]} to {limits[1]}, got "
+                f"{numbers[bad][0]:g}"
+            )
+        return numbers.astype(dtype, copy=False)
+
+    def _check(self, name: str, values: np.ndarray) -> np.ndarray:
+        values = to_numpy(values, f"Result: {name}")
         if values.shape != (len(self.cloud),):
             raise ValueError(
                 f"Result: {name} must have shape [{len(self.cloud)}] like the points, "
                 f"got {list(values.shape)}"
             )
-        return values.astype(dtype, copy=False)
+        return values
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

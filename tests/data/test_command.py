@@ -46,6 +46,13 @@ def test_wrong_folders_end_with_one_line(tmp_path):
     assert "no scene of processed ScanNet" in outcome.output
 
 
+def test_no_room_rejected(tmp_path):
+    outcome = run("rooms", "--out", tmp_path / "rooms", "--train", 0, "--val", 0)
+    assert outcome.exit_code == 2
+    assert "--train 0 --val 0 makes no room" in outcome.output
+    assert not (tmp_path / "rooms").exists()
+
+
 @pytest.mark.slow
 def test_rooms_are_generated_and_continued(tmp_path):
     options = ("rooms", "--out", tmp_path, "--train", 1, "--val", 1, "--views", 1)

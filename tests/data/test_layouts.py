@@ -204,7 +204,17 @@ def test_labels_of_another_number_name_their_file(tmp_path):
     with pytest.raises(ValueError, match=r"scene\.safetensors: .* each of 3 points .*\[2\]"):
         FolderScene(tmp_path, tensors).read_labels("scannet20")
     ply.write_text(LIST_LABELS)
-    with pytest.raises(ValueError, match=r"scene\.ply: expected a number .*got object"):
+    with pytest.raises(ValueError, match=r"scene\.ply: expected a number .*got lists"):
+        FolderScene(tmp_path, ply).read_labels("classes.txt")
+
+
+@pytest.mark.parametrize("value", ["1.5", "nan"])
+def test_labels_that_are_no_whole_numbers_rejected(tmp_path, value):
+    ply = tmp_path / "scene.ply"
+    ply.write_text(
+        LIST_LABELS.replace("list uchar int", "float").replace("0 0 0 2 5 6", f"0 0 0 {value}")
+    )
+    with pytest.raises(ValueError, match=rf"scene\.ply: labels must be whole .* got {value}"):
         FolderScene(tmp_path, ply).read_labels("classes.txt")
 
 

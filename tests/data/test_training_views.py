@@ -139,8 +139,14 @@ def test_views_are_counted_once(released, tmp_path, monkeypatch, caplog):
         index = index_views(*options, most, tmp_path)
     assert sum(map(len, index.values())) == 1
     assert "1 scenes have no usable view and are left out" in caplog.text
-    with pytest.raises(ValueError, match="no view of its 2 scenes sees more than 1000000 points"):
+    with pytest.raises(
+        ValueError,
+        match=r"where 1,000,000 to .* are needed; check poses",
+    ):
         index_views(*options, dataclasses.replace(everything, least=10**6), tmp_path)
+    crowded = dataclasses.replace(everything, most=2)
+    with pytest.raises(ValueError, match="where 1 to 2 and 0 are needed; thin the clouds out"):
+        index_views(*options, crowded, tmp_path)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -372,6 +373,7 @@ def test_bad_requests_rejected(rooms, tiny_engines, checkpoint, tmp_path):
         ),
         (("--engine-dir", tiny_engines, "--weights", "synthetic"), "belong to --checkpoint"),
         (("--engine-dir", tmp_path / "none"), "has no manifest.json"),
+        (("--engine-dir", tiny_engines, "--split", "vla"), "--split must be one of train, val, te"),
     ):
         outcome = run_eval(*common, *options)
         assert outcome.exit_code == 2, outcome.output
@@ -387,6 +389,45 @@ def test_bad_requests_rejected(rooms, tiny_engines, checkpoint, tmp_path):
         CheckpointSource(checkpoint, TINY, sd=checkpoint)
     with pytest.raises(CheckpointError, match="no such file or folder"):
         CheckpointSource(tmp_path / "none.pth", TINY).read_config()
+
+
+def test_outputs_that_cannot_be_written_are_named_before_the_work(rooms, tiny_engines, tmp_path):
+    (tmp_path / "file").write_text("")
+    common = ("--data", rooms, "--preset", "tiny", "--engine-dir", tiny_engines)
+    common += ("--state", tmp_path / "state")
+    for options, message in (
+        (("--json", tmp_path), "it is a folder; give a file name"),
+        (("--json", tmp_path / "file/x.json"), "cannot write to"),
+        (("--plots", tmp_path / "file"), "it is a file; give a folder"),
+        (("--plots", tmp_path / "file/plots"), "cannot write to"),
+    ):
+        outcome = run_eval(*common, *options)
+        assert outcome.exit_code == 2
+        assert message in outcome.output
+    assert not (tmp_path / "state").exists()
+
+
+def test_weight_files_are_checked_before_a_model_is_made(rooms, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointSource, "open", None)
+    (tmp_path / "bad").write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    common = ("--data", rooms, "--state", tmp_path / "state")
+    for options, message in (
+        (("--preset", "tiny", "--checkpoint", tmp_path / "bad"), "bad: no weight file"),
+        (("--preset", "tiny", "--checkpoint", tmp_path / "pipe"), "pipe: neither a file nor a"),
+        (("--preset", "tiny", "--checkpoint", tmp_path / "loop"), "loop: cannot be read"),
+        (
+            ("--preset", "tiny", "--checkpoint", checkpoint, "--sd", checkpoint, "--clip", "x"),
+            "expected Stable Diffusion v1",
+        ),
+        (("--preset", "tiny", "--checkpoint", checkpoint, "--data", tmp_path / "loop"), "no data "),
+    ):
+        outcome = run_eval(*common, *options)
+        assert outcome.exit_code == 2
+        assert outcome.output.strip().startswith("error: ")
+        assert message in outcome.output
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_failed_scene_ends_the_command_unless_skipped(rooms, tiny_engines, tmp_path):

@@ -52,6 +52,12 @@ def test_a_folder_and_a_list_name_the_same_scenes(rooms, tmp_path):
     clouds.mkdir()
     np.save(clouds / "b.npy", np.zeros((1, 6)))
     (clouds / "notes.md").write_text("")
+    for encoding in ("utf-8-sig", "utf-16"):
+        lines.write_text("clouds/b.npy\n", encoding=encoding)
+        assert read_scene_list(lines) == [SceneFiles("b", clouds / "b.npy")]
+    (clouds / "c.csv").write_text("0,0,0\n")
+    assert [scene.name for scene in read_scene_list(clouds)] == ["b", "c"]
+    (clouds / "c.csv").unlink()
     assert read_scene_list(clouds) == [SceneFiles("b", clouds / "b.npy")]
 
 
@@ -119,7 +125,27 @@ def test_bad_options_end_with_one_line(rooms, tiny_engines, tmp_path):
     assert "has no manifest.json" in outcome.output
     outcome = run(*options, "--engine-dir", tiny_engines, "--suffix", ".doc")
     assert outcome.exit_code == 2
-    assert "cannot write a result to 'scene.doc'" in outcome.output
+    assert "cannot write a result to '.doc'" in outcome.output
+    for option, value, message in (
+        ("--suffix", "x/.ply", "cannot write a result to 'x/.ply'"),
+        ("--workers", 10**9, "workers must lie in 1.."),
+        ("--threads", 10**9, "threads must lie in 1.."),
+        ("--device", "tpu", "unknown device 'tpu'"),
+        ("--device", "cuda:99", "device cuda:99 asked for"),
+    ):
+        outcome = run(*options, "--engine-dir", tiny_engines, option, value)
+        assert outcome.exit_code == 2
+        assert outcome.output.startswith("error: ")
+        assert message in outcome.output
+    assert not list((tmp_path / "out").glob("*.ply"))
+
+
+def test_a_link_to_itself_is_no_folder(rooms, tiny_engines, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for out, engines in ((tmp_path / "loop", tiny_engines), (tmp_path, tmp_path / "loop")):
+        outcome = run(rooms, "--out", out, "--classes", CLASSES, "--engine-dir", engines)
+        assert outcome.exit_code == 2
+        assert "loop" in outcome.output
 
 
 def test_views_may_be_limited_or_left_out(rooms, tiny_engines, tmp_path):

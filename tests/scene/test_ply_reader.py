@@ -1,6 +1,7 @@
 """The PLY reader: what plyfile reads it reads alike, and what it claims is checked first."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from fuzzing import FUZZ, assert_handled, mutate
 from hypothesis import given
 from plyfile import PlyData, PlyElement
 
+from xmask3d_rt.scene import ply_elements, ply_reader
 from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.ply_elements import write_elements
 from xmask3d_rt.scene.ply_reader import TYPES, read_elements
 
 RNG = np.random.default_rng(11)
@@ -72,14 +75,60 @@ def test_everything_is_read_as_plyfile_does(tmp_path, encoding, lists, len_type)
     assert found.comments == tuple(wanted.comments)
     assert found.obj_info == tuple(wanted.obj_info)
     assert found.notes == ()
-    assert [str(element) for element in found.elements] == list(map(str, wanted.elements))
     for mine, theirs in zip(found.elements, wanted.elements, strict=True):
+        assert mine.name == theirs.name
         assert mine.comments == theirs.comments
-        assert mine.data.dtype == theirs.data.dtype
-        for name in mine.data.dtype.names:
-            for one, other in zip(mine.data[name], theirs.data[name], strict=True):
+        assert [item.describe() for item in mine.properties] == list(map(str, theirs.properties))
+        for name, column in mine.columns.items():
+            for one, other in zip(column, theirs.data[name], strict=True):
                 np.testing.assert_array_equal(one, other)
                 assert one.dtype == other.dtype
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+@pytest.mark.parametrize("lists", [TRIANGLES, POLYGONS], ids=str)
+def test_elements_are_read_and_written_block_by_block(tmp_path, monkeypatch, encoding, lists):
+    monkeypatch.setattr(ply_reader, "BLOCK_LINES", 2)
+    monkeypatch.setattr(ply_elements, "BLOCK_BYTES", 60)
+    lists = [*lists, list(range(40)), *lists, []]  # one row longer than a block
+    path = tmp_path / "a.ply"
+    path.write_bytes(make_ply(make_faces(lists), vertex=make_vertex(31), **encoding))
+    content = read_elements(path)
+    write_elements(tmp_path / "b.ply", content.elements, content.comments, content.obj_info)
+    found, wanted = PlyData.read(str(tmp_path / "b.ply")), PlyData.read(str(path))
+    assert found.header.replace("little", "") == (
+        wanted.header.replace("ascii", "binary__endian")
+        .replace("little", "")
+        .replace("binary_big_endian", "binary__endian")
+    )
+    np.testing.assert_array_equal(found["vertex"].data, wanted["vertex"].data)
+    for name in ("flags", "vertex_indices", "weights"):
+        for one, other in zip(found["face"][name], wanted["face"][name], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("form", ["ascii", "binary_little_endian"])
+@pytest.mark.parametrize("last", [[], [7]], ids=["alike", "different"])
+def test_lists_take_their_size_and_no_more(tmp_path, monkeypatch, form, last):
+    count = 40_000
+    monkeypatch.setattr(ply_reader, "HEADER_LIMIT", 1000)
+    header = (
+        f"ply\nformat {form} 1.0\nelement vertex 0\nproperty float x\nelement face {count}\n"
+        "property list uchar int vertex_indices\nend_header\n"
+    )
+    text = b"0\n" * (count - 1) + (b"1 7\n" if last else b"0\n")
+    binary = bytes(count - 1) + (b"\1\7\0\0\0" if last else b"\0")
+    path = tmp_path / "a.ply"
+    path.write_bytes(header.encode() + (text if form == "ascii" else binary))
+    tracemalloc.start()
+    try:
+        faces = read_elements(path).elements[1].columns["vertex_indices"]
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert list(faces[count - 1]) == last
+    assert held < 3 * count  # an object each took 120 bytes
+    assert most < 120 * count
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -90,8 +139,8 @@ def test_every_name_of_a_type(tmp_path, name, form):
     body = b"5\n" if form == "ascii" else np.array(5).astype(">" + TYPES[name]).tobytes()
     path.write_bytes(header.encode() + body)
     (mine,), (theirs,) = read_elements(path).elements, PlyData.read(str(path)).elements
-    assert mine.data["x"][0] == 5
-    assert mine.data.dtype == theirs.data.dtype
+    assert mine.columns["x"][0] == 5
+    assert mine.columns["x"].dtype == theirs.data["x"].dtype
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
@@ -121,7 +170,9 @@ def test_harmless_variants(tmp_path, encoding):
         cloud = load(tmp_path, variant)
         np.testing.assert_array_equal(cloud.xyz[:, 1], vertex["y"])
         np.testing.assert_array_equal(cloud.rgb[:, 1], vertex["green"])
-        np.testing.assert_array_equal(cloud.source.others[0]["vertex_indices"][2], [4, 5, 6])
+        np.testing.assert_array_equal(
+            cloud.source.others[0].columns["vertex_indices"][2], [4, 5, 6]
+        )
 
 
 def test_other_letters_in_comments_are_escaped(tmp_path):

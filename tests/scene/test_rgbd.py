@@ -52,6 +52,38 @@ def test_views_in_natural_order(folder):
         np.testing.assert_array_equal(view.intrinsics, K)
 
 
+KEYED_K = '{"fx": 60, "fy": 60, "cx": 31.5, "cy": 23.5%s}'
+
+
+@pytest.mark.parametrize("size", ["", ', "w": 64', ', "width": 64, "height": 48.0'])
+def test_intrinsics_that_state_the_size_of_their_images(folder, size):
+    (folder / "intrinsics.txt").write_text(KEYED_K % size)
+    np.testing.assert_array_equal(load_rgbd(folder)[0].intrinsics, K)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (', "width": 1296, "height": 968', "width 1296 and height 968"),
+        (', "h": 64', "height 64"),
+    ],
+)
+def test_intrinsics_of_images_of_another_size_rejected(folder, size, said):
+    (folder / "intrinsics.txt").write_text(KEYED_K % size)
+    with pytest.raises(ValueError, match=rf"intrinsics\.txt says .* {said}, but .* is 64x48 .col"):
+        load_rgbd(folder)
+    (folder / "color/0.png").write_bytes(b"damaged")
+    assert len(load_rgbd(folder)) == 3
+
+
+def test_depth_intrinsics_of_another_size_rejected(folder):
+    use_scannet_layout(folder)
+    text = '{"fx": 30, "fy": 30, "cx": 16, "cy": 12, "width": 640, "height": 480}'
+    (folder / "intrinsic/intrinsic_depth.txt").write_text(text)
+    with pytest.raises(ValueError, match=r"intrinsic_depth\.txt says .*width 640 .* is 32x24 "):
+        load_rgbd(folder)
+
+
 def test_natural_key_counts_digits_as_numbers():
     names = ["frame10", "frame9", "a", "frame-000100", "7", "12"]
     assert sorted(names, key=natural_key) == ["7", "12", "a", "frame9", "frame10", "frame-000100"]

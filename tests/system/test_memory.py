@@ -49,7 +49,7 @@ def test_threads(monkeypatch):
         (-1, ValueError, "got -1"),
         (1000, ValueError, "got 1000"),
         (10**14, ValueError, "got 100000000000000"),
-        (True, TypeError, "threads must be a whole number or None, got True"),
+        (True, TypeError, "threads must be a whole number, got True"),
         ("2", TypeError, "got '2'"),
         (1.5, TypeError, r"got 1\.5"),
     ],

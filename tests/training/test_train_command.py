@@ -42,6 +42,13 @@ def test_missing_data_is_rejected(tmp_path):
     assert "no data folder" in result.output
 
 
+def test_an_output_that_is_a_file_is_named_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = train(tmp_path, tmp_path / "file")
+    assert result.exit_code == 2
+    assert "file: it is a file; give a folder" in result.output.replace("\n", "")
+
+
 def train(rooms, out, *options):
     settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
     command = ["train", "--preset", "tiny", "--data", str(rooms), "--out", str(out)]

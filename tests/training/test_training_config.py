@@ -56,6 +56,8 @@ def test_settings_survive_json():
         ("loss.binray=16", r"--set loss: unknown key 'binray'; known keys: ce, mask"),
         ("loss.binary=much", r"loss\.binary: .*number.*'much'"),
         ("optim.lr_3d=-1", r"optim\.lr_3d: .*greater than 0"),
+        ("optim.lr_3d=inf", r"optim\.lr_3d: .*finite number"),
+        ("run.seed=99999999999999999999", r"run\.seed: .*less than"),
         ("optim.precision=fp16", r"optim\.precision: .*'fp32' or 'bf16'"),
     ],
 )

@@ -321,7 +321,9 @@ def demo(
         Path, typer.Option("--engine-dir", help="Built of the small weights if it is not there.")
     ] = Path("engines/tiny"),
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another room.")] = 0,
-    views: Annotated[int, typer.Option(min=1, help="Posed RGB-D views of the room.")] = 8,
+    views: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Posed RGB-D views of the room.")
+    ] = 8,
     device: DeviceOption = "auto",
 ) -> None:
     """Make a furnished room, label it with small engines, and draw it beside the truth."""
@@ -348,7 +350,7 @@ def demo(
             room / "scene.ply", room / "classes.txt", views=room, progress=progress
         )
         steps.start("saving")
-        truth = result.cloud.source.vertex.data["label"]
+        truth = result.cloud.source.vertex.numbers["label"]
         written = save_result(result, truth, folder)
     manifest = segmenter.manifest
     cli_output.print_result(out, result, written, 0, steps.seconds, manifest)
@@ -368,13 +370,12 @@ def render(
     """Place cameras inside a coloured cloud and write what they see as an RGB-D folder."""
     with Steps(err) as steps:
         steps.start(f"reading {scene}")
-        from xmask3d_rt.result import check_writable
         from xmask3d_rt.scene.cloud import PointCloud
-        from xmask3d_rt.scene.rgbd_writer import write_rgbd
+        from xmask3d_rt.scene.rgbd_writer import check_rgbd_target, write_rgbd
         from xmask3d_rt.viewing.virtual import place_views
 
         extent, direction = parse_size(size), parse_up(up)
-        check_writable(folder.parent)
+        check_rgbd_target(folder)
         cloud = PointCloud.load(scene)
         rgb = cloud.require_rgb("render")
         steps.start(f"placing and rendering {views} views")

@@ -1,6 +1,7 @@
 """How commands end: the package's exceptions become one line on stderr and an exit code."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,10 @@ MESSAGE_LIMIT = 2000  # characters; lists of missing tensors are long
 USAGE_ERRORS: tuple[type[Exception], ...] = (typer.BadParameter.__mro__[1],)
 INPUT_ERRORS = (
     *(ValueError, TypeError, OSError, EngineError, CheckpointError, TrainingError, MemoryError),
+)
+# What torch says of the memory of a CPU or GPU, by a RuntimeError.
+NO_MEMORY = re.compile(
+    r"(can't|cannot|unable to|not enough|failed to) allocate|out of memory", re.I
 )
 
 logger = logging.getLogger("xmask3d_rt")
@@ -49,7 +54,10 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
             raise
         _print_error(err, _describe_usage(error))
         raise typer.Exit(EXIT_INPUT) from None
-    except (*INPUT_ERRORS, ExportMismatch) as error:
+    except (*INPUT_ERRORS, RuntimeError) as error:
+        expected = isinstance(error, (*INPUT_ERRORS, ExportMismatch))
+        if not expected and NO_MEMORY.search(str(error)) is None:
+            raise
         logger.debug("traceback", exc_info=True)
         _print_error(err, error)
         code = EXIT_MISMATCH if isinstance(error, ExportMismatch) else EXIT_INPUT
@@ -58,8 +66,18 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
 
 def _print_error(err: Console, error: object) -> None:
     """One line, whatever names and files contributed to the message."""
-    said = one_line(error, MESSAGE_LIMIT)
+    said = one_line(_describe(error), MESSAGE_LIMIT)
     err.print(f"error: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe(error: object) -> object:
+    """What an error says; what the system alone said of a file, without its number."""
+    if isinstance(error, MemoryError) and not str(error):
+        return "out of memory; ask for less at a time"
+    if not isinstance(error, OSError) or not str(error).startswith("[Errno"):
+        return error
+    name = "" if error.filename is None else f"{error.filename}: "
+    return f"{name}{error.strerror}; check the path and the disk"
 
 
 def _describe_usage(error: Any) -> str:

@@ -1,5 +1,6 @@
 """Options of the commands, checked before anything is loaded: one line for each that is wrong."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def parse_up(up: str | None) -> list[float] | None:
     except ValueError:
         numbers = []
     if len(numbers) != 3:
-        raise ValueError(f"--up must be 3 numbers such as 1,1,1, got {up!r}")
+        raise ValueError(f"--up must be 3 numbers such as 0,0,1, got {up!r}")
     check_up(numbers, "--up")
     return numbers
 
@@ -89,7 +90,7 @@ def parse_size(size: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([0-9]+)[xX]([0-9]+)", size.strip(), re.ASCII)
     if match is None:
-        raise ValueError(f"--size must be 2 numbers such as 1x1, got {size!r}")
+        raise ValueError(f"--size must be 2 numbers such as 640x480, got {size!r}")
     columns, rows = (int(part[:9]) for part in match.groups())
     if not all(SIZES[0] <= side <= SIZES[1] for side in (columns, rows)):
         raise ValueError(
@@ -111,11 +112,12 @@ def check_outputs(output: Sequence[Path], preview: Path | None) -> list[Path]:
     if preview is not None and preview.suffix.lower() != ".png":
         raise ValueError(f"--preview must be a .png file, got {preview.name!r}; see --out")
     targets = [check_output(path) for path in (*output, *([preview] if preview else []))]
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for target in targets:
-        if target.resolve() in seen:
+        place = os.path.realpath(target)  # Path.resolve fails on a link to itself
+        if place in seen:
             raise ValueError(f"{target} is given twice; give each output its own file")
-        seen.add(target.resolve())
+        seen.add(place)
     return targets
 
 

@@ -59,9 +59,11 @@ def convert(
 @app.command()
 def rooms(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scene folders.")],
-    train: Annotated[int, typer.Option(min=0, help="Rooms to train on.")] = 8,
-    val: Annotated[int, typer.Option(min=0, help="Other rooms, to evaluate on.")] = 2,
-    views: Annotated[int, typer.Option(min=1, help="Posed views of each.")] = 8,
+    train: Annotated[int, typer.Option(min=0, max=1_000_000, help="Rooms to train on.")] = 8,
+    val: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Other rooms, to evaluate on.")
+    ] = 2,
+    views: Annotated[int, typer.Option(min=1, max=10_000, help="Posed views of each.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first room.")] = 0,
     workers: WorkersOption = None,
     attempts: AttemptsOption = ATTEMPTS,
@@ -69,6 +71,8 @@ def rooms(
     """Generate rooms with ScanNet's classes, to train on and to evaluate; see also `rooms`."""
     from xmask3d_rt.data.rooms.making import RoomOptions, make_rooms
 
+    if not train + val:
+        raise ValueError("--train 0 --val 0 makes no room; give at least one of either")
     numbers = range(train + val)
     seeds = {f"{'train' if i < train else 'val'}/room{seed + i:05d}": seed + i for i in numbers}
     make_rooms(out, seeds, RoomOptions(views), workers, attempts, err_console)

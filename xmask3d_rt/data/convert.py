@@ -30,10 +30,10 @@ from xmask3d_rt.data.released import (
 from xmask3d_rt.data.scene_folders import (
     CAPTIONS_FILE,
     DATASET_FILE,
-    read_json_object,
 )
 from xmask3d_rt.files import atomic_write, hash_file, replace_folder, stage_beside
 from xmask3d_rt.scene.frame_files import list_visible
+from xmask3d_rt.scene.text_files import read_json_object
 
 HASHES_FILE = "hashes.json"
 FORMAT = "xmask3d scenes 1"

@@ -12,7 +12,6 @@ arrays and nothing else and runs no code. Intrinsics are not part of the layout 
 Source: OpenScene's preprocessing, data loader of XMask3D (wangzy22/XMask3D @ c393300).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +28,7 @@ from xmask3d_rt.scene.cloud import PointCloud
 from xmask3d_rt.scene.frame_files import list_visible
 from xmask3d_rt.scene.prepare import scale_intrinsics
 from xmask3d_rt.scene.rgbd import list_colors, load_rgbd
+from xmask3d_rt.scene.text_files import read_json_object
 from xmask3d_rt.scene.view import View
 
 CLOUDS, CLOUDS_200, FRAMES, CAPTIONS = "scannet_3d", "scannet_3d_200", "scannet_2d", "caption"
@@ -220,10 +220,10 @@ def read_caption_files(folder: Path) -> dict[str, dict[str, str]]:
     for path in list_visible(folder) if folder.is_dir() else ():
         if path.suffix != ".json":
             continue
+        content = read_json_object(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             found = {scene: {str(n): str(t) for n, t in v.items()} for scene, v in content.items()}
-        except (ValueError, AttributeError) as error:
+        except AttributeError as error:
             raise ValueError(
                 f"{path}: expected {{scene: {{view: caption}}}}: {one_line(error)}"
             ) from error

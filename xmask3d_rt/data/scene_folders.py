@@ -13,11 +13,9 @@
 An id that is not in `classes.txt` (-1, 255) is no label.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -30,7 +28,9 @@ from xmask3d_rt.data.released import LABEL_FOLDERS
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.scene.cloud import PointCloud
 from xmask3d_rt.scene.frame_files import list_visible
+from xmask3d_rt.scene.ply_elements import Lists
 from xmask3d_rt.scene.rgbd import load_rgbd
+from xmask3d_rt.scene.text_files import read_json_object, read_text
 from xmask3d_rt.scene.view import View
 
 DATASET_FILE, CLASSES_FILE, CAPTIONS_FILE = "dataset.json", "classes.txt", "captions.json"
@@ -85,10 +85,16 @@ class FolderScene:
             cloud = PointCloud.load(self.cloud_file)
             count = len(cloud)
             labels = self._read_own_labels(cloud)
+        where = self.label_file(label_set)
         if labels.shape != (count,) or labels.dtype.kind not in "iuf":
             raise ValueError(
-                f"{self.label_file(label_set)}: expected a number for each of {count} points as "
-                f"label, got {labels.dtype} {list(labels.shape)}"
+                f"{where}: expected a number for each of {count} points as label, got "
+                f"{labels.dtype} {list(labels.shape)}"
+            )
+        odd = labels != np.rint(labels)
+        if odd.any():
+            raise ValueError(
+                f"{where}: labels must be whole numbers, -1 for none; got {labels[odd][0]}"
             )
         return labels.astype(np.int64)
 
@@ -97,8 +103,11 @@ class FolderScene:
         file = self.root / LABELS_FILE
         if file.is_file():
             return _read_label_lines(file)
-        if cloud.source is not None and "label" in cloud.source.vertex:
-            return np.asarray(cloud.source.vertex["label"])
+        labels = None if cloud.source is None else cloud.source.vertex.columns.get("label")
+        if isinstance(labels, Lists):
+            raise ValueError(f"{self.cloud_file}: expected a number as label of a point, got lists")
+        if labels is not None:
+            return labels
         raise FileNotFoundError(
             f"{self.cloud_file} has no vertex property `label` and there is no {file}; add one"
         )
@@ -143,7 +152,13 @@ def open_scene_folders(root: Path, split: str) -> SceneCollection:
         )
     if (root / DATASET_FILE).is_file():
         content = read_json_object(root / DATASET_FILE)
-        sets = tuple(name for name in LABEL_TENSORS if name in content.get("label_sets", ()))
+        named = content.get("label_sets")
+        if not isinstance(named, list) or not set(LABEL_TENSORS) & set(map(str, named)):
+            raise ValueError(
+                f"{root / DATASET_FILE}: expected label_sets with {' or '.join(LABEL_TENSORS)}, "
+                f"got {one_line(named, 60)}; convert again"
+            )
+        sets = tuple(name for name in LABEL_TENSORS if name in named)
         return SceneCollection(root, split if splits else "", scenes, sets)
     source = own_label_source(_read_classes(root, scenes))
     return SceneCollection(root, split if splits else "", scenes, own_source=source)
@@ -181,21 +196,6 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: unreadable or something else than an object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
-
-
 def _read_classes(root: Path, scenes: tuple[FolderScene, ...]) -> list[str]:
     """Names behind the ids, which all scenes must share."""
     files = [scene.root / CLASSES_FILE for scene in scenes]
@@ -205,7 +205,7 @@ def _read_classes(root: Path, scenes: tuple[FolderScene, ...]) -> list[str]:
             f"nothing says what the labels of {root} mean: write {root / CLASSES_FILE}, a name per "
             "line, the first for label 0"
         )
-    texts = {file.read_text(encoding="utf-8").strip(): file for file in reversed(found)}
+    texts = {read_text(file).strip(): file for file in reversed(found)}
     if len(texts) > 1:
         one, other = list(texts.values())[:2]
         raise ValueError(f"{one} and {other} differ; the scenes of a folder must share classes")

@@ -8,6 +8,7 @@ are visible and at least 10 labels are valid. Every scene's counts are kept on d
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.sources import limit_threads
 from xmask3d_rt.many.workers import Resources, Work
 from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.frame_files import join_names
 from xmask3d_rt.scene.prepare import PreparedView, prepare_view
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,19 @@ class ViewRule:
     def for_evaluation(cls, view: ViewConfig, val_keep: int) -> "ViewRule":
         """The released rule of scene evaluation."""
         return cls(view.min_points, val_keep, 10, strict=False)
+
+    def describe_refused(self, counts: Sequence[ViewCount]) -> str:
+        """What views that cannot be used see, what they should, and what to do."""
+        if not counts:
+            return "there are none; each scene needs color/, pose/ and intrinsics.txt"
+        seen, labelled = ([getattr(c, k) for c in counts] for k in ("visible", "labelled"))
+        crowded = min(seen) >= self.most
+        fix = "thin the clouds out" if crowded else "check poses, depth and labels"
+        return (
+            f"they see {min(seen):,} to {max(seen):,} points, {min(labelled):,} to "
+            f"{max(labelled):,} of them labelled, where {self.least:,} to {self.most:,} and "
+            f"{self.labelled} are needed; {fix}"
+        )
 
     def allows(self, count: ViewCount) -> bool:
         """Whether a view may be used."""
@@ -188,16 +203,21 @@ def index_views(
     for name, reason in failed.items():
         raise ValueError(f"scene {name} of {collection.root} cannot be used: {reason}")
     usable: dict[str, list[str]] = {}
+    refused: list[ViewCount] = []
     for scene in collection.scenes:
-        views = [count.view for count in task.read_counts(scene) if rule.allows(count)]
+        counts = task.read_counts(scene)
+        views = [count.view for count in counts if rule.allows(count)]
+        refused += [count for count in counts if not rule.allows(count)]
         if views:
             usable[scene.name] = views
     lost = [scene.name for scene in collection.scenes if scene.name not in usable]
     if lost:
-        logger.warning("%d scenes have no usable view and are left out: %s", len(lost), lost)
+        logger.warning(
+            "%d scenes have no usable view and are left out: %s", len(lost), join_names(lost)
+        )
     if not usable:
         raise ValueError(
-            f"{collection.root}: no view of its {len(collection)} scenes sees more than "
-            f"{rule.least} points, {rule.labelled} of them labelled; check poses, depth and labels"
+            f"{collection.root}: none of the views of its {len(collection)} scenes can be used; "
+            f"{rule.describe_refused(refused)}"
         )
     return usable

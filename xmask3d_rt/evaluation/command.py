@@ -9,15 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from xmask3d_rt.config import PRESETS, get_preset
+from xmask3d_rt.data.labelled import SPLITS
 from xmask3d_rt.evaluation.evaluate import Conditions, Evaluation, evaluate
 from xmask3d_rt.evaluation.plots import draw_class_bars, draw_confusion
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, check_folder, check_target
 from xmask3d_rt.many.command import (
     AttemptsOption,
     DeviceOption,
     RayOption,
     ThreadsOption,
     WorkersOption,
+    check_worker_device,
     find_resources,
     scene_progress,
     share_threads,
@@ -95,10 +97,17 @@ def evaluate_command(
     from xmask3d_rt.classes import parse_classes
 
     threads = share_threads(threads, workers, ray)
+    check_worker_device(device, ray)
+    if split not in SPLITS:
+        raise ValueError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
     source = choose_source(engine_dir, checkpoint, preset, sd, clip, weights, device, threads)
     names = parse_classes(list(get_preset(preset).split.names))
     class_list = names if classes is None else parse_classes(classes, "--classes")
     asked = None if prompts is None else parse_classes(prompts, "--prompts")
+    if json_file is not None:
+        check_target(json_file)
+    if plots is not None:
+        check_folder(plots)
     with scene_progress(err_console) as progress:
         outcome = evaluate(
             source,
@@ -149,7 +158,7 @@ def choose_source(
             raise ValueError(
                 "--sd, --clip and --weights belong to --checkpoint; engines hold their weights"
             )
-        return EngineSource(engine_dir.resolve(), device, threads)
+        return EngineSource(engine_dir.absolute(), device, threads)
     if weights not in (None, "synthetic"):
         raise ValueError(f"--weights must be synthetic, got {weights!r}; files: --sd and --clip")
     if weights and (sd or clip):
@@ -161,8 +170,8 @@ def choose_source(
             f"--checkpoint of preset {preset} needs --sd and --clip (weight files), or --weights "
             "synthetic where it was trained without them"
         )
-    sd, clip = (path.resolve() if path is not None else None for path in (sd, clip))
-    return CheckpointSource(checkpoint.resolve(), config, sd, clip, device, threads)
+    sd, clip = (path.absolute() if path is not None else None for path in (sd, clip))
+    return CheckpointSource(checkpoint.absolute(), config, sd, clip, device, threads)
 
 
 def print_evaluation(console: Console, outcome: Evaluation) -> None:

@@ -6,6 +6,7 @@ where it stopped.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -307,11 +308,11 @@ def evaluate(
     conditions = conditions or Conditions()
     conditions.check(classes)
     limit = VAL_KEEP.get(preset, KEEP_ALL) if released_views else None
-    data = data.resolve()
+    data = Path(os.path.realpath(data))
     root = default_state_dir() if state_dir is None else state_dir
     given = (limit, conditions.views_limit, conditions.rendered, conditions.names)
     identity = (source.fingerprint(), str(data), split, classes.names, given, __version__)
-    state = root.resolve() / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+    state = root.absolute() / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     task = EvaluateScenes(source, data, split, classes, state, limit, conditions)
     space, label_set = task.make_space(config)
     jobs = task.make_jobs(space, label_set)

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from xmask3d_rt.evaluation.iou import Confusion
+from xmask3d_rt.files import atomic_write
 
 INK, GRID, BASE, NOVEL = "#222222", "#dddddd", "#1f6fb4", "#e07b1f"
 DARK = np.array([31, 111, 180])  # colour of a full cell
@@ -119,6 +120,6 @@ def _draw_vertical(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def _save(image: Image.Image, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    with atomic_write(path) as temporary:
+        image.save(temporary, "PNG")
     return path

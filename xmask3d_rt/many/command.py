@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xmask3d_rt.cli.errors import EXIT_MISMATCH
+from xmask3d_rt.cli.options import check_device
 from xmask3d_rt.many.jobs import ATTEMPTS, JobLog, run_jobs
 from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.workers import Resources
@@ -72,18 +73,19 @@ def segment_many(
     from xmask3d_rt.engines.default import prepare_default_engines
     from xmask3d_rt.many.segment import SegmentScenes, read_scene_list
     from xmask3d_rt.many.sources import EngineSource
-    from xmask3d_rt.result import check_output
+    from xmask3d_rt.result import check_suffix
 
     suffixes = tuple(suffix or [".ply"])
     for wanted in suffixes:
-        check_output(f"scene{wanted}")
+        check_suffix(wanted)
     listed = read_scene_list(scenes)
     class_list = parse_classes(classes, "--classes")
-    threads = share_threads(check_threads(threads), workers, ray)
+    threads = share_threads(threads, workers, ray)
+    check_worker_device(device, ray)
     engines = engine_dir or prepare_default_engines(pick_device(device))
-    source = EngineSource(engines.resolve(), device, threads)
+    source = EngineSource(engines.absolute(), device, threads)
     source.read_config()
-    task = SegmentScenes(source, class_list, out.resolve(), suffixes, views_limit, virtual_views)
+    task = SegmentScenes(source, class_list, out.absolute(), suffixes, views_limit, virtual_views)
     with (
         JobLog.open(out) as log,
         open_slots(task, workers, ray, find_resources(device, threads)) as slots,
@@ -99,10 +101,29 @@ def segment_many(
 
 
 def share_threads(threads: int | None, workers: int | None, ray: str | None) -> int | None:
-    """Threads per worker: as asked, else all cores shared among several workers."""
+    """Threads per worker: as asked, else all cores shared among several workers.
+
+    Raises:
+        ValueError: more threads than help.
+    """
+    check_threads(threads)
     if threads is not None or (ray is None and workers in (None, 1)):
         return threads
     return max(1, count_cores() // (workers or 1)) if workers else 1
+
+
+def check_worker_device(device: str, ray: str | None) -> None:
+    """Refuse a device before work starts, rather than once for every scene.
+
+    Raises:
+        ValueError: not a device name.
+        EngineError: a GPU where there is none; machines of a Ray cluster are not asked.
+    """
+    check_device(device)
+    if ray is None:
+        from xmask3d_rt.engines.backends import pick_device
+
+        pick_device(device)
 
 
 def find_resources(device: str, threads: int | None) -> Resources:

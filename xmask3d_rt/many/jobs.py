@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.files import atomic_write, describe_write_errors
+from xmask3d_rt.files import atomic_write, describe_write_errors, make_folder
 from xmask3d_rt.many.workers import Slot
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class JobLog:
         Raises:
             ValueError: another run works on the folder, and it is not waited for.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         try:
             with FileLock(folder / f".{LOG_FILE}.lock", timeout=-1 if wait else 0):
                 log = cls(folder)

@@ -12,13 +12,14 @@ from xmask3d_rt.many.jobs import Job
 from xmask3d_rt.many.sources import SegmenterSource
 from xmask3d_rt.many.workers import Work
 from xmask3d_rt.scene.cloud import PointCloud
+from xmask3d_rt.scene.cloud_files import READERS
 from xmask3d_rt.scene.frame_files import list_visible
 from xmask3d_rt.scene.rgbd import read_rgbd
+from xmask3d_rt.scene.text_files import read_text
 
 if TYPE_CHECKING:
     from xmask3d_rt.segmenter import Segmenter
 
-CLOUD_SUFFIXES = (".ply", ".pcd", ".npz", ".npy", ".txt", ".xyz")
 SCENE_CLOUD = "scene.ply"
 
 
@@ -96,12 +97,13 @@ def read_scene_list(path: Path) -> list[SceneFiles]:
 
     Raises:
         FileNotFoundError: the list or something it names is missing.
-        ValueError: no scene, a line that is none, or a name that occurs twice.
+        ValueError: no scene, another encoding than UTF-8, a line that is none, or a name that
+            occurs twice.
     """
     if path.is_dir():
         scenes = _list_folder(path.resolve())
     elif path.is_file():
-        lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        lines = enumerate(read_text(path).splitlines(), 1)
         scenes = [
             _parse_line(words, path.resolve().parent, f"{path}, line {number}")
             for number, line in lines
@@ -126,7 +128,7 @@ def _list_folder(folder: Path) -> list[SceneFiles]:
     folders = [entry for entry in entries if (entry / SCENE_CLOUD).is_file()]
     if folders:
         return [_open_scene_folder(entry) for entry in folders]
-    clouds = [entry for entry in entries if entry.suffix.lower() in CLOUD_SUFFIXES]
+    clouds = [entry for entry in entries if entry.suffix.lower() in READERS]
     return [SceneFiles(cloud.stem, cloud) for cloud in clouds]
 
 

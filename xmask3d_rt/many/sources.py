@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.engines.manifest import Manifest
-from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.files import hash_file
 
 if TYPE_CHECKING:
@@ -115,11 +114,11 @@ class CheckpointSource:
         """The configuration.
 
         Raises:
-            CheckpointError: a weight file is missing.
+            CheckpointError: a weight file is missing, unreadable, of another model or incomplete.
         """
-        for path in (self.checkpoint, self.sd, self.clip):
-            if path is not None and not path.exists():
-                raise CheckpointError(f"{path}: no such file or folder; check the path")
+        from xmask3d_rt.model.checkpoints import check_checkpoints
+
+        check_checkpoints(self.config, xmask3d=self.checkpoint, sd=self.sd, clip=self.clip)
         return self.config
 
     def fingerprint(self) -> str:

@@ -15,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from xmask3d_rt.system.memory import check_count
+
 Work = Callable[[Any], dict[str, Any]]  # payload → what the log records
 OpenWorker = Callable[[int], Work]  # number of the slot → its worker; picklable
 
@@ -131,10 +133,9 @@ def make_local_slots(open_worker: OpenWorker, workers: int) -> list[Slot]:
     """Slots on this machine: this process for one worker, else a process each.
 
     Raises:
-        ValueError: workers < 1.
+        ValueError: less than 1, or many more than there are cores.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be >= 1, got {workers}")
+    check_count(workers, "workers")
     if workers == 1:
         return [LocalSlot(open_worker)]
     return [ProcessSlot(open_worker, number) for number in range(workers)]

@@ -78,6 +78,17 @@ def read_ids(path: Path) -> np.ndarray:
     return np.asarray(image)
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Columns and rows of an image file, from its header.
+
+    Raises:
+        OSError, ValueError: missing, or no image.
+    """
+    with _import_pillow().open(path, formats=FORMATS) as image:
+        width, height = image.size
+    return width, height
+
+
 def _load_image(path: Path) -> Any:
     """A decoded Pillow image."""
     if not path.is_file():

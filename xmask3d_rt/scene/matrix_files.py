@@ -12,7 +12,7 @@ MAX_BYTES = 1 << 16  # of a file with one matrix
 POSE_SHAPES = {16: (4, 4), 12: (3, 4)}
 CAMERA_SHAPES = {16: (4, 4), 12: (3, 4), 9: (3, 3)}
 CAMERA_KEYS = ("fx", "fy", "cx", "cy")
-SIZE_KEYS = ("width", "height", "w", "h")  # may stand beside them; the image knows its size
+SIZE_KEYS = {"width": ("width", "w"), "height": ("height", "h")}  # may stand beside them
 BRACKETS = str.maketrans("[](){},;|", " " * 9)
 KEYED = re.compile(r"""["']?([A-Za-z]\w*)["']?\s*[:=]\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)""")
 
@@ -44,11 +44,27 @@ def read_camera_matrix(path: Path, what: str) -> np.ndarray:
         FileNotFoundError: no such file.
         ValueError: anything else.
     """
-    text = "\n".join(_strip_comments(_read(path)))
+    text = _join_lines(path)
     where = f"{one_line(path)}: {what}"
     if re.search(r"[:=]", text):
         return _read_keyed(text, where)
     return _as_matrix(_read_rows(path, what), CAMERA_SHAPES, where)
+
+
+def read_camera_size(path: Path) -> dict[str, float]:
+    """`width` and `height` that a file with K by names says its images have; what it says of them.
+
+    Args:
+        path: of `read_camera_matrix`, which accepts it.
+    """
+    pairs = {key.lower(): value for key, value in KEYED.findall(_join_lines(path))}
+    return {
+        side: float(pairs[key]) for side, keys in SIZE_KEYS.items() for key in keys if key in pairs
+    }
+
+
+def _join_lines(path: Path) -> str:
+    return "\n".join(_strip_comments(_read(path)))
 
 
 def _read(path: Path) -> str:
@@ -122,14 +138,16 @@ def _read_keyed(text: str, where: str) -> np.ndarray:
     """K from names and numbers; nothing else than the image's size may stand beside them."""
     pairs = [(key.lower(), value) for key, value in KEYED.findall(text)]
     rest = KEYED.sub(" ", text).translate(BRACKETS).split()
-    names = sorted(key for key, _ in pairs if key not in SIZE_KEYS)
+    sizes = {key for keys in SIZE_KEYS.values() for key in keys}
+    names = sorted(key for key, _ in pairs if key not in sizes)
     if rest or names != sorted(CAMERA_KEYS):
         raise ValueError(
             f"{where} is not understood: names other than {', '.join(CAMERA_KEYS)} (once each), "
             "width and height; write it as 3x3 numbers: fx 0 cx / 0 fy cy / 0 0 1"
         )
     try:
-        fx, fy, cx, cy = (float(dict(pairs)[key]) for key in CAMERA_KEYS)
+        named = {key: float(value) for key, value in pairs}
+        fx, fy, cx, cy = (named[key] for key in CAMERA_KEYS)
     except ValueError as error:
         raise ValueError(f"{where} is not made of numbers: {one_line(error, limit=200)}") from error
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])

@@ -7,15 +7,14 @@ takes the colours from there.
 """
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from xmask3d_rt.errors import one_line
 from xmask3d_rt.scene.columns import NamedTable, list_names
+from xmask3d_rt.scene.ply_elements import Column, Element, write_elements
 from xmask3d_rt.scene.ply_reader import read_elements
 
 ORIGINAL_COLORS = ("orig_red", "orig_green", "orig_blue")
@@ -28,8 +27,8 @@ OWN_COMMENTS = ("xmask3d class ", "xmask3d: ")
 class PlySource:
     """Everything a PLY file held: the vertex element, the other elements (faces ...), comments."""
 
-    vertex: Any  # plyfile.PlyElement
-    others: tuple[Any, ...] = ()
+    vertex: Element
+    others: tuple[Element, ...] = ()
     comments: tuple[str, ...] = ()
     obj_info: tuple[str, ...] = ()
 
@@ -39,20 +38,10 @@ class PlySource:
         Args:
             keep: [N] bool.
         """
-        from plyfile import PlyElement
-
-        lists = _list_types(self)
-        vertex = PlyElement.describe(
-            self.vertex.data[keep],
-            self.vertex.name,
-            len_types=lists[0],
-            val_types=lists[1],
-            comments=self.vertex.comments,
-        )
-        gone = [e.name for e in self.others if VERTEX_INDICES & {p.name for p in e.properties}]
+        gone = [e.name for e in self.others if not VERTEX_INDICES.isdisjoint(e.columns)]
         others = tuple(element for element in self.others if element.name not in gone)
         notes = (f"without these points {', '.join(gone)} was not kept",) if gone else ()
-        return replace(self, vertex=vertex, others=others), notes
+        return replace(self, vertex=self.vertex.take(keep), others=others), notes
 
 
 def read_ply(path: Path) -> tuple[NamedTable, PlySource, tuple[str, ...]]:
@@ -69,8 +58,8 @@ def read_ply(path: Path) -> tuple[NamedTable, PlySource, tuple[str, ...]]:
     held = list_names([element.name for element in content.elements])
     if vertex is None:
         raise ValueError(f"{path} has no vertex element with x, y and z (it holds {held})")
-    names = [item.name for item in vertex.properties if vertex.data.dtype[item.name].kind != "O"]
-    table = NamedTable(names, [vertex.data[name] for name in names])
+    names = list(vertex.numbers)
+    table = NamedTable(names, list(vertex.numbers.values()))
     if not table.find_used():
         raise ValueError(
             f"{path} has no vertex element with x, y and z (it holds {held}, and vertex has "
@@ -108,17 +97,12 @@ def write_labelled_ply(
         colors: [N, 3] uint8 colour of each point's class.
         class_names: name of each label.
     """
-    from plyfile import PlyData, PlyElement
-
     columns = _kept_columns(source, xyz)
     if rgb is not None and "orig_red" not in columns:
         columns |= dict(zip(ORIGINAL_COLORS, rgb.T, strict=True))
     columns |= dict(zip(COLORS, colors.T, strict=True))
     columns["label"] = labels.astype(np.int32)
     columns["score"] = scores.astype(np.float32)
-    vertex = np.empty(len(xyz), [(name, column.dtype) for name, column in columns.items()])
-    for name, column in columns.items():
-        vertex[name] = column
     comments = [
         line for line in (source.comments if source else ()) if not line.startswith(OWN_COMMENTS)
     ]
@@ -126,35 +110,23 @@ def write_labelled_ply(
     comments += [
         f"xmask3d class {index} {json.dumps(name)}" for index, name in enumerate(class_names)
     ]
-    lists = _list_types(source)
-    element = PlyElement.describe(vertex, "vertex", len_types=lists[0], val_types=lists[1])
-    elements = [element, *(source.others if source else ())]
-    obj_info = list(source.obj_info) if source else []
-    PlyData(elements, False, "<", comments, obj_info).write(os.fspath(path))
+    others = source.others if source else ()
+    obj_info = source.obj_info if source else ()
+    write_elements(path, [Element("vertex", columns), *others], comments, obj_info)
 
 
-def _kept_columns(source: PlySource | None, xyz: np.ndarray) -> dict[str, np.ndarray]:
+def _kept_columns(source: PlySource | None, xyz: np.ndarray) -> dict[str, Column]:
     """Vertex properties that stay, in order, under the names they keep."""
     if source is None:
         return dict(zip("xyz", xyz.T, strict=True))
-    data = source.vertex.data
+    held = source.vertex.columns
     labelled_before = any(line.startswith(OWN_COMMENTS) for line in source.comments)
-    columns = {}
-    for name in data.dtype.names:
+    columns: dict[str, Column] = {}
+    for name, column in held.items():
         # Viewers disagree on whether Red is red; where both are there, Red is something else.
-        plain = name if name.lower() in data.dtype.names else name.lower()
+        plain = name if name.lower() in held else name.lower()
         if plain not in (*COLORS, "label", "score"):
-            columns[name] = data[name]
+            columns[name] = column
         elif not labelled_before:
-            columns[f"orig_{plain}"] = data[name]
+            columns[f"orig_{plain}"] = column
     return columns
-
-
-def _list_types(source: PlySource | None) -> tuple[dict[str, str], dict[str, str]]:
-    """Count and value types of the vertex's list properties, by name."""
-    from plyfile import PlyListProperty
-
-    lists = (
-        [p for p in source.vertex.properties if isinstance(p, PlyListProperty)] if source else []
-    )
-    return {p.name: p.len_dtype for p in lists}, {p.name: p.val_dtype for p in lists}

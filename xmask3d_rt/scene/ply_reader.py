@@ -1,33 +1,41 @@
-"""The elements of a PLY file, ascii or binary, as `plyfile` describes them.
+"""The elements of a PLY file, ascii or binary.
 
-`plyfile` itself believes the counts of a header before it looks at the file's size, takes
-comments in ASCII alone, and reads text and lists a value at a time. Source of the format:
-http://paulbourke.net/dataformats/ply
+Unlike `plyfile`, it looks at the file's size before it believes the counts of a header, takes
+comments in other encodings than ASCII, and reads text and lists many rows at a time.
 """
 
+import array
+import io
 import re
-from collections.abc import Sequence
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from xmask3d_rt.errors import one_line
+from xmask3d_rt.scene.ply_elements import (
+    TYPE_NAMES,
+    Column,
+    Element,
+    Lists,
+    Property,
+    lay_out,
+    measure_rows,
+    split_blocks,
+    spread,
+    visit_fields,
+)
 from xmask3d_rt.scene.tables import parse_table
 
+BLOCK_LINES = 1 << 14  # of text, read at a time
 HEADER_LIMIT = 1 << 24  # bytes
 BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
-TYPES = {
-    "char": "i1",
-    "uchar": "u1",
-    "short": "i2",
-    "ushort": "u2",
-    "int": "i4",
-    "uint": "u4",
-    "float": "f4",
-    "double": "f8",
-}
+TYPES = {name: code for code, name in TYPE_NAMES.items()}
 TYPES |= {
     **{f"{kind}{8 * size}": f"{kind[0]}{size}" for kind in ("int", "uint") for size in (1, 2, 4)},
     "float32": "f4",
@@ -37,21 +45,7 @@ TYPES |= {
 
 
 @dataclass(frozen=True)
-class Property:
-    """A property of an element: one value, or a list with a length of its own type."""
-
-    name: str
-    dtype: np.dtype
-    length: np.dtype | None = None
-
-    @property
-    def least(self) -> int:
-        """Bytes that a binary row has for it at least."""
-        return (self.length or self.dtype).itemsize
-
-
-@dataclass(frozen=True)
-class Element:
+class Declaration:
     """What a header says of an element."""
 
     name: str
@@ -64,23 +58,9 @@ class Element:
         """Properties that are lists."""
         return [item for item in self.properties if item.length is not None]
 
-    def make_rows(self, count: int) -> np.ndarray:
-        """Room for rows; lists are objects, as `plyfile` has them."""
-        return np.empty(
-            count,
-            [(item.name, item.dtype if item.length is None else "O") for item in self.properties],
-        )
-
-    def lay_out(self, lengths: Sequence[int]) -> np.dtype:
-        """Type of a row whose lists have these lengths, in binary."""
-        fields: list[tuple[Any, ...]] = []
-        left = iter(lengths)
-        for item in self.properties:
-            if item.length is None:
-                fields.append((item.name, item.dtype))
-            else:
-                fields += [(f"{item.name}\n", item.length), (item.name, item.dtype, (next(left),))]
-        return np.dtype(fields)
+    def make(self, columns: Mapping[str, Column]) -> Element:
+        """The element with its rows."""
+        return Element(self.name, {p.name: columns[p.name] for p in self.properties}, self.comments)
 
 
 @dataclass(frozen=True)
@@ -89,16 +69,16 @@ class Header:
 
     order: str  # of bytes; "=" in text
     text: bool
-    elements: list[Element]
+    elements: list[Declaration]
     comments: list[str]
     obj_info: list[str]
 
 
 @dataclass(frozen=True, eq=False)
 class PlyContent:
-    """Elements as `plyfile.PlyElement`, in order, and the free text of the header."""
+    """Elements in order, and the free text of the header."""
 
-    elements: tuple[Any, ...]
+    elements: tuple[Element, ...]
     comments: tuple[str, ...]
     obj_info: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -110,30 +90,18 @@ def read_elements(path: Path) -> PlyContent:
     Raises:
         ValueError: not a PLY file, a truncated one, or a value that does not fit its type.
     """
-    from plyfile import PlyElement
-
     with path.open("rb") as stream:
         header = parse_header(_split_header(stream))
         read = _read_text if header.text else _read_binary
-        tables, left = read(stream, header)
-    described = [
-        PlyElement.describe(
-            table,
-            element.name,
-            len_types={item.name: item.length.str[1:] for item in element.lists if item.length},
-            val_types={item.name: item.dtype.str[1:] for item in element.lists},
-            comments=element.comments,
-        )
-        for element, table in zip(header.elements, tables, strict=True)
-    ]
+        elements, left = read(stream, header)
     notes = (f"{left} behind the last element were not read",) if left else ()
-    return PlyContent(tuple(described), tuple(header.comments), tuple(header.obj_info), notes)
+    return PlyContent(tuple(elements), tuple(header.comments), tuple(header.obj_info), notes)
 
 
 def _split_header(stream: BinaryIO) -> list[str]:
     """Lines of the header; the stream is left at the first byte of the data.
 
-    Free text may be UTF-8 or Latin-1; `plyfile` writes ASCII alone, so the rest is escaped.
+    Free text may be UTF-8 or Latin-1; PLY has ASCII alone, so the rest is escaped.
     """
     content = stream.read(HEADER_LIMIT)
     start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
@@ -163,7 +131,7 @@ def parse_header(lines: Sequence[str]) -> Header:
         ValueError: a line that is not PLY, or elements or properties of the same name.
     """
     form = ""
-    elements: list[Element] = []
+    elements: list[Declaration] = []
     comments: list[str] = []
     obj_info: list[str] = []
     for line in map(str.strip, lines):
@@ -176,7 +144,7 @@ def parse_header(lines: Sequence[str]) -> Header:
         elif keyword == "format" and len(words) == 3 and words[1] in BYTE_ORDERS and not form:
             form = words[1]
         elif keyword == "element" and len(words) == 3 and form:
-            elements.append(Element(words[1], _parse_count(words[2])))
+            elements.append(Declaration(words[1], _parse_count(words[2])))
         elif keyword == "property" and elements:
             elements[-1].properties.append(_parse_property(words[1:], BYTE_ORDERS[form]))
         elif words:
@@ -212,25 +180,25 @@ def _parse_property(words: Sequence[str], order: str) -> Property:
     return Property(name, dtypes[-1], dtypes[0] if is_list else None)
 
 
-def _read_binary(stream: BinaryIO, header: Header) -> tuple[list[np.ndarray], str]:
-    """Rows of all elements, and how much is left."""
-    tables = []
+def _read_binary(stream: BinaryIO, header: Header) -> tuple[list[Element], str]:
+    """All elements, and how much is left."""
+    elements = []
     start = stream.tell()
     size = stream.seek(0, 2)
     for element in header.elements:
         _check_count(element, sum(item.least for item in element.properties), size - start)
         stream.seek(start)
         if element.lists:
-            rows, used = _read_lists(stream.read(), element)
+            columns, used = _read_lists(stream.read(), element)
         else:
-            rows = np.fromfile(stream, element.lay_out(()), element.count)
-            used = rows.nbytes
-        tables.append(rows)
+            rows = np.fromfile(stream, lay_out(element.properties, {}), element.count)
+            columns, used = {p.name: rows[p.name] for p in element.properties}, rows.nbytes
+        elements.append(element.make(columns))
         start += used
-    return tables, f"{size - start} bytes" if size > start else ""
+    return elements, f"{size - start} bytes" if size > start else ""
 
 
-def _check_count(element: Element, least: int, held: int) -> None:
+def _check_count(element: Declaration, least: int, held: int) -> None:
     if element.count * least > held:
         raise ValueError(
             f"truncated: {element.count} rows of element {one_line(element.name, 60)} need at "
@@ -238,137 +206,172 @@ def _check_count(element: Element, least: int, held: int) -> None:
         )
 
 
-def _read_lists(body: bytes, element: Element) -> tuple[np.ndarray, int]:
-    """Rows with lists at the beginning of `body`, and the bytes they take.
+def _read_lists(body: bytes, element: Declaration) -> tuple[dict[str, Column], int]:
+    """Columns of rows with lists at the beginning of `body`, and the bytes they take.
 
     Mostly all lists have one length (triangles), so all rows one size.
     """
-    if not element.count:
-        return element.make_rows(0), 0
-    first, _ = _read_ragged(body, element, 1)
-    dtype = element.lay_out([len(first[item.name][0]) for item in element.lists])
+    first, _ = _measure_lists(body, element, min(element.count, 1))
+    lengths = {name: int(found[0]) if len(found) else 0 for name, found in first.items()}
+    dtype = lay_out(element.properties, lengths)
     if dtype.itemsize * element.count <= len(body):
         table = np.frombuffer(body, dtype, element.count)
-        same = [table[f"{item.name}\n"] == table[item.name].shape[1] for item in element.lists]
-        if all(map(np.all, same)):
-            return _fill_rows(element, {p.name: table[p.name] for p in element.properties}), (
-                table.nbytes
-            )
-    return _read_ragged(body, element, element.count)
+        if all((table[f"{name}\n"] == length).all() for name, length in lengths.items()):
+            return {p.name: _take_column(table, p) for p in element.properties}, table.nbytes
+    return _read_ragged(body, element)
 
 
-def _read_ragged(body: bytes, element: Element, count: int) -> tuple[np.ndarray, int]:
-    """As `_read_lists`, a row at a time."""
-    rows = element.make_rows(count)
-    start = 0
-    for index in range(count):
-        for item in element.properties:
-            length = 1
-            if item.length is not None:
-                length = int(_take(body, item.length, 1, start, element)[0])
-                start += item.length.itemsize
-            values = _take(body, item.dtype, length, start, element)
-            rows[item.name][index] = values[0] if item.length is None else values.copy()
-            start += values.nbytes
-    return rows, start
+def _take_column(table: np.ndarray, item: Property) -> Column:
+    values = table[item.name].copy()
+    return values if item.length is None else Lists(table[f"{item.name}\n"].copy(), values.ravel())
 
 
-def _take(body: bytes, dtype: np.dtype, count: int, start: int, element: Element) -> np.ndarray:
-    if count < 0 or start + count * dtype.itemsize > len(body):
-        raise ValueError(
-            f"truncated: a row of element {one_line(element.name, 60)} needs {count} values at "
-            f"byte {start} of its data, which ends at {len(body)}"
-        )
-    return np.frombuffer(body, dtype, count, start)
-
-
-def _fill_rows(element: Element, columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Rows of columns [N], and of lists of one length [N, L]."""
-    rows = element.make_rows(element.count)
-    for item in element.properties:
-        values = columns[item.name]
-        rows[item.name] = (
-            values
-            if item.length is None
-            else np.fromiter(values.copy(), dtype=object, count=len(values))
-        )
-    return rows
-
-
-def _read_text(stream: BinaryIO, header: Header) -> tuple[list[np.ndarray], str]:
-    """Rows of all elements, a line each, and how much is left."""
-    text = stream.read().decode("latin-1").replace("\r", "\n")
-    lines = [line for line in text.split("\n") if line.strip()]
-    tables = []
-    start = 0
-    for element in header.elements:
-        rows = lines[start : start + element.count]
-        if len(rows) < element.count:
-            raise ValueError(
-                f"truncated: element {one_line(element.name, 60)} has {element.count} rows, the "
-                f"file {len(rows)} lines for them"
-            )
-        try:
-            tables.append(_parse_rows(rows, element))
-        except ValueError as error:
-            raise ValueError(f"element {one_line(element.name, 60)}: {error}") from error
-        start += element.count
-    return tables, f"{len(lines) - start} lines" if len(lines) > start else ""
-
-
-def _parse_rows(rows: list[str], element: Element) -> np.ndarray:
-    if not rows:
-        return element.make_rows(0)
-    first = _split_words(parse_table(rows[:1])[0], element)
-    if element.lists and len({len(row.split()) for row in rows}) > 1:
-        return _parse_ragged(rows, element)
-    table = parse_table(rows)
-    columns = {}
-    start = 0
+def _measure_lists(
+    body: bytes, element: Declaration, count: int
+) -> tuple[dict[str, np.ndarray], int]:
+    """Lengths of all lists in the first rows, and the bytes that these rows take."""
+    found = {item.name: array.array(item.length.char) for item in element.lists if item.length}
+    steps = []
+    gap = 0  # bytes of numbers in front of a list
     for item in element.properties:
         if item.length is None:
-            columns[item.name] = _cast(table[:, start], item)
-            start += 1
+            gap += item.dtype.itemsize
             continue
-        length = len(first[item.name])
-        if not (table[:, start] == length).all():
-            return _parse_ragged(rows, element)
-        columns[item.name] = _cast(table[:, start + 1 : start + 1 + length], item)
-        start += 1 + length
-    return _fill_rows(element, columns)
+        order = item.length.str[0].replace("|", "=")
+        read = struct.Struct(order + item.length.char).unpack_from
+        steps.append((gap, read, item.length.itemsize, item.dtype.itemsize, found[item.name]))
+        gap = 0
+    start, end = 0, len(body)
+    try:
+        for _ in range(count):
+            for ahead, read, width, step, lengths in steps:
+                start += ahead
+                (length,) = read(body, start)
+                start += width
+                if not 0 <= length * step <= end - start:
+                    raise ValueError(_describe_end(element, f"{length} values", start, end))
+                lengths.append(length)
+                start += length * step
+            start += gap
+    except struct.error as error:
+        raise ValueError(_describe_end(element, "a list", start, end)) from error
+    if start > end:
+        raise ValueError(_describe_end(element, f"{gap} bytes", start - gap, end))
+    return {name: np.frombuffer(values, values.typecode) for name, values in found.items()}, start
 
 
-def _parse_ragged(rows: list[str], element: Element) -> np.ndarray:
-    """Rows whose lists have different lengths, one at a time."""
-    found = element.make_rows(len(rows))
-    for index, row in enumerate(rows):
-        for name, values in _split_words(np.array(row.split(), np.float64), element).items():
-            found[name][index] = values
-    return found
+def _describe_end(element: Declaration, wanted: str, start: int, end: int) -> str:
+    return (
+        f"truncated: a row of element {one_line(element.name, 60)} needs {wanted} at byte {start} "
+        f"of its data, which ends at {end}"
+    )
 
 
-def _split_words(values: np.ndarray, element: Element) -> dict[str, Any]:
-    """The value or the list of each property in the numbers of a row.
+def _read_ragged(body: bytes, element: Declaration) -> tuple[dict[str, Column], int]:
+    """As `_read_lists`, for lists of different lengths."""
+    lengths, used = _measure_lists(body, element, element.count)
+    sizes = measure_rows(element.properties, lengths, element.count)
+    values = defaultdict(list)
+    start = 0
+    for first, last in split_blocks(sizes):
+        block = memoryview(body)[start : start + int(sizes[first:last].sum())]
+        start += len(block)
+        held = {name: found[first:last] for name, found in lengths.items()}
+        for item, is_length, view, places in visit_fields(
+            block, element.properties, held, sizes[first:last]
+        ):
+            if not is_length:
+                values[item.name].append(view[places].copy())
+    return _join(element, values, lengths), used
+
+
+def _join(
+    element: Declaration,
+    values: Mapping[str, list[np.ndarray]],
+    lengths: Mapping[str, np.ndarray],
+) -> dict[str, Column]:
+    """Columns of the values of blocks of rows."""
+    columns: dict[str, Column] = {}
+    for item in element.properties:
+        blocks = values.get(item.name) or [np.zeros(0, item.dtype)]
+        joined = np.concatenate(blocks).astype(item.dtype, copy=False)
+        if item.length is None:
+            columns[item.name] = joined
+        else:
+            columns[item.name] = Lists(lengths[item.name].astype(item.length, copy=False), joined)
+    return columns
+
+
+def _read_text(stream: BinaryIO, header: Header) -> tuple[list[Element], str]:
+    """All elements, a line for each row, and how much is left."""
+    with io.TextIOWrapper(stream, encoding="latin-1") as text:  # any line end
+        lines = (line for line in text if line.strip())
+        elements = [element.make(_parse_lines(lines, element)) for element in header.elements]
+        left = sum(1 for _ in lines)
+    return elements, f"{left} lines" if left else ""
+
+
+def _parse_lines(lines: Iterator[str], element: Declaration) -> dict[str, Column]:
+    """Columns of the next rows."""
+    values: dict[str, list[np.ndarray]] = defaultdict(list)
+    lengths: dict[str, list[np.ndarray]] = defaultdict(list)
+    done = 0
+    while done < element.count:
+        rows = list(islice(lines, min(BLOCK_LINES, element.count - done)))
+        if not rows:
+            raise ValueError(
+                f"truncated: element {one_line(element.name, 60)} has {element.count} rows, the "
+                f"file {done} lines for them"
+            )
+        try:
+            for item, is_length, found in _parse_rows(rows, element):
+                (lengths if is_length else values)[item.name].append(found)
+        except ValueError as error:
+            raise ValueError(f"element {one_line(element.name, 60)}: {error}") from error
+        done += len(rows)
+    joined = {
+        p.name: np.concatenate([np.zeros(0, p.length), *lengths[p.name]]) for p in element.lists
+    }
+    return _join(element, values, joined)
+
+
+def _parse_rows(
+    rows: list[str], element: Declaration
+) -> Iterator[tuple[Property, bool, np.ndarray]]:
+    """Values and lengths of every property in some rows, in the order of `visit_fields`.
 
     Raises:
-        ValueError: more or fewer numbers than the properties have.
+        ValueError: more or fewer numbers in a row than its properties have.
     """
-    found: dict[str, Any] = {}
-    start = 0
+    if element.lists:
+        widths = np.array([len(row.split()) for row in rows])
+        numbers = parse_table([" ".join(row.strip() for row in rows)])[0]
+    else:
+        table = parse_table(rows)
+        widths = np.full(len(rows), table.shape[1])
+        numbers = table.ravel()
+    ends = np.cumsum(widths)
+    starts = ends - widths
     for item in element.properties:
-        ahead = values[start : start + 1]
-        length = 1
+        counts = np.ones(len(rows), np.int64)
         if item.length is not None:
-            length = int(_cast(ahead, Property(item.name, item.length))[0]) if len(ahead) else 0
-            start += 1
-        mine = values[start : start + length]
-        if not len(ahead) or not 0 <= length == len(mine):
-            raise ValueError(f"a row ends before property {one_line(item.name, 60)}")
-        found[item.name] = _cast(mine, item) if item.length is not None else _cast(mine, item)[0]
-        start += length
-    if start < len(values):
-        raise ValueError(f"a row has {len(values)} values where its properties have {start}")
-    return found
+            _check_room(item, starts + 1 <= ends)
+            ahead = _cast(numbers[starts], Property(item.name, item.length))
+            yield item, True, ahead
+            counts, starts = ahead.astype(np.int64), starts + 1
+        _check_room(item, (counts >= 0) & (counts <= ends - starts))
+        yield item, False, _cast(numbers[spread(starts, counts)], item)
+        starts = starts + counts
+    over = starts < ends
+    if over.any():
+        row = int(np.argmax(over))
+        used = widths[row] - (ends - starts)[row]
+        raise ValueError(f"a row has {widths[row]} values where its properties have {used}")
+
+
+def _check_room(item: Property, holds: np.ndarray) -> None:
+    if not holds.all():
+        raise ValueError(f"a row ends before property {one_line(item.name, 60)}")
 
 
 def _cast(values: np.ndarray, item: Property) -> np.ndarray:

@@ -85,15 +85,15 @@ def _parse_run(arrays: ArrayFile) -> dict[str, Any]:
 
 def _read_ply(path: Path) -> dict[str, Any]:
     cloud = PointCloud.load(path)
-    vertex = cloud.source.vertex.data
+    vertex = cloud.source.vertex.numbers
     comments = [line for line in cloud.source.comments if line.startswith(CLASS_COMMENT)]
-    if not comments or not {"label", "score"} <= set(vertex.dtype.names):
+    if not comments or not {"label", "score"} <= vertex.keys():
         raise ValueError("it has no labels of this package; load it with PointCloud.load")
     # "xmask3d class 3 \"table\""
     titles = [json.loads(line.removeprefix(CLASS_COMMENT).split(" ", 1)[1]) for line in comments]
     classes = parse_classes([[title] for title in titles], "Result.load")
     labels = np.asarray(vertex["label"])
-    if not {"red", "green", "blue"} <= set(vertex.dtype.names):
+    if not {"red", "green", "blue"} <= vertex.keys():
         raise ValueError("it has no colours of classes")
     present, first = np.unique(labels, return_index=True)
     colors = classes.colors.copy()

@@ -30,7 +30,8 @@ from xmask3d_rt.scene.frame_files import (
     list_frames,
     list_visible,
 )
-from xmask3d_rt.scene.matrix_files import read_camera_matrix, read_pose
+from xmask3d_rt.scene.image_files import read_size
+from xmask3d_rt.scene.matrix_files import read_camera_matrix, read_camera_size, read_pose
 from xmask3d_rt.scene.view import View
 from xmask3d_rt.scene.view_checks import check_intrinsics, check_pose
 
@@ -153,6 +154,8 @@ def read_rgbd(folder: str | os.PathLike[str], intrinsics: np.ndarray | None = No
             f"{one_line(root)}: none of its {total} frames can be used: {left_out}"
             f"{_describe_folders(root)}"
         )
+    if intrinsics is None:
+        _check_stated_sizes(root, views)
     notes = [] if depths else [_describe_no_depth(root)]
     if intrinsics is None:
         notes += _describe_both_cameras(root, cameras[0])
@@ -294,9 +297,18 @@ def _list_depths(root: Path) -> FrameFiles | None:
 
 def _read_intrinsics(root: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """K of colour and, in ScanNet's layout, of depth."""
+    color, depth = _find_cameras(root)
+    return (
+        _read_camera(color, "the camera matrix"),
+        None if depth is None else _read_camera(depth, "the depth camera matrix"),
+    )
+
+
+def _find_cameras(root: Path) -> tuple[Path, Path | None]:
+    """The files of `_read_intrinsics`."""
     plain, exported = find_entry(root, "intrinsics.txt"), find_entry(root, "intrinsic")
     if plain.is_file():
-        return _read_camera(plain, "the camera matrix"), None
+        return plain, None
     color = find_entry(exported, "intrinsic_color.txt")
     if not color.is_file():
         near = find_near(root, NEAR_CAMERA)
@@ -308,14 +320,34 @@ def _read_intrinsics(root: Path) -> tuple[np.ndarray, np.ndarray | None]:
             + _advise(near, "take fx, fy, cx and cy from there: fx 0 cx / 0 fy cy / 0 0 1")
         )
     depth = find_entry(exported, "intrinsic_depth.txt")
-    return (
-        _read_camera(color, "the camera matrix"),
-        _read_camera(depth, "the depth camera matrix") if depth.is_file() else None,
-    )
+    return color, depth if depth.is_file() else None
 
 
 def _read_camera(path: Path, what: str) -> np.ndarray:
     return check_intrinsics(read_camera_matrix(path, what), f"{one_line(path)}: {what}")
+
+
+def _check_stated_sizes(root: Path, views: list[View]) -> None:
+    """Refuse a file of K that says it belongs to images of another size than the first view's.
+
+    Raises:
+        ValueError: it does.
+    """
+    files = _find_cameras(root)
+    for file, image in zip(files, (views[0].image, views[0].depth), strict=False):
+        stated = read_camera_size(file) if file is not None and isinstance(image, Path) else {}
+        if not stated or image.suffix.lower() == ".npy":
+            continue
+        try:
+            width, height = read_size(image)
+        except (OSError, ValueError):  # a damaged image is named when its turn comes
+            continue
+        if {"width": width, "height": height} != {"width": width, "height": height, **stated}:
+            said = " and ".join(f"{side} {value:g}" for side, value in stated.items())
+            raise ValueError(
+                f"{one_line(file)} says that its images have {said}, but {one_line(image)} is "
+                f"{width}x{height} (columns x rows); write fx, fy, cx and cy for that size"
+            )
 
 
 def _describe_both_cameras(root: Path, used: np.ndarray) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from xmask3d_rt.errors import one_line
-from xmask3d_rt.files import replace_folder, stage_beside
+from xmask3d_rt.files import check_folder, replace_folder, stage_beside
 from xmask3d_rt.scene.view import View
 
 JPEG_QUALITY = 95
@@ -39,8 +39,22 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: it cannot be written; the message names `folder`.
     """
     target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise FileExistsError(f"cannot write RGB-D folder {one_line(target)}: it is a file")
+    check_rgbd_target(target)
+    with stage_beside(target) as staging:
+        partial = staging / "new"
+        partial.mkdir()
+        yield partial
+        replace_folder(partial, target)
+
+
+def check_rgbd_target(target: Path) -> None:
+    """Make sure that an RGB-D folder can be written: asked before long work, not after it.
+
+    Raises:
+        FileExistsError: as for `atomic_folder`.
+        OSError: no folder can be made there.
+    """
+    check_folder(target)
     held = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
     foreign = sorted(held - OWN_ENTRIES - LITTER)
     if foreign:
@@ -48,11 +62,6 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
             f"will not replace {one_line(target)}: it holds {one_line(foreign[0])!r}, which is no "
             "part of an RGB-D folder; give a new folder"
         )
-    with stage_beside(target) as staging:
-        partial = staging / "new"
-        partial.mkdir()
-        yield partial
-        replace_folder(partial, target)
 
 
 def write_rgbd(views: Sequence[View], folder: str | os.PathLike[str]) -> Path:

@@ -1,11 +1,14 @@
 """Small text files, whatever editor wrote them."""
 
 import codecs
+import json
 from pathlib import Path
+from typing import Any
 
 from xmask3d_rt.errors import one_line
 
 MAX_BYTES = 16 << 20
+MAX_JSON = 1 << 30  # bytes of what describes a whole data set
 # PowerShell's `>` writes UTF-16, many editors on Windows a mark in front of UTF-8.
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -43,6 +46,22 @@ def read_text(path: Path, most: int = MAX_BYTES, errors: str = "strict") -> str:
             f"0x{content[error.start]:02x} in line {content[: error.start].count(10) + 1}; "
             "Latin-1?); save it as UTF-8"
         ) from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: unreadable or something else than an object.
+    """
+    try:
+        content = json.loads(read_text(path, MAX_JSON))
+    except (ValueError, OSError, RecursionError) as error:
+        said = one_line(error)
+        raise ValueError(said if str(path) in said else f"{path} cannot be read: {said}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
 
 
 def find_encoding(content: bytes) -> str:

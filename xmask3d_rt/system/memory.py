@@ -33,18 +33,25 @@ def check_threads(threads: int | None) -> int | None:
         ValueError: less than 1, or so many more than there are cores that starting them takes
             minutes.
     """
-    if threads is None:
-        return None
-    if not isinstance(threads, int) or isinstance(threads, bool):
-        raise TypeError(f"threads must be a whole number or None, got {threads!r}")
+    return None if threads is None else check_count(threads, "threads")
+
+
+def check_count(count: int, what: str) -> int:
+    """A number of threads or processes that this machine can start.
+
+    Raises:
+        TypeError, ValueError: as of `check_threads`.
+    """
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"{what} must be a whole number, got {count!r}")
     cores = count_cores()
     most = max(MOST_THREADS, THREADS_PER_CORE * cores)
-    if not 1 <= threads <= most:
+    if not 1 <= count <= most:
         raise ValueError(
-            f"threads must lie in 1..{most}, got {threads}; this process may use {cores} core"
+            f"{what} must lie in 1..{most}, got {count}; this process may use {cores} core"
             f"{'s' if cores > 1 else ''}"
         )
-    return threads
+    return count
 
 
 def read_peak_memory() -> int:

@@ -1,4 +1,4 @@
-"""Class lists as people have them: names in lines, numbered, bulleted, in tables, or as JSON.
+"""Class lists as people have them: in lines, numbered, lettered, bulleted, in tables, as JSON.
 
 What can be read in one way only is read; anything else is refused with the reason.
 """
@@ -19,7 +19,11 @@ PLAIN = "write one class per line, ';' between synonyms"
 NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 TRAILING_NUMBERS = re.compile(r"(.*?[^\s\d=|,:])(?:\s*[\s=|,:]\s*-?\d+)+")
 BULLET = re.compile(r"[-–—*•]\s+(.*)")
-ID = re.compile(r"\(?(-?\d+)\s*([:.)\]=|]\s+|[:)\]=|]|\.(?=\D)|-\s+|\s)\s*(\S.*)")
+ID = re.compile(r"\(?(-?\d+)\s*([:.)\]=|．、]\s+|[:)\]=|．、]|\.(?=\D)|-\s+|\s)\s*(\S.*)")
+LETTER = re.compile(r"\(?([a-z]+)(?:[)．、]\s*|\.\s+)(\S.*)", re.IGNORECASE)
+ALPHABET = tuple("abcdefghijklmnopqrstuvwxyz")
+ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii")
+ITEM_MARK = re.compile(r"(?:^|(?<=\s))\(?(\d+|[a-z]+)[.)]\s", re.IGNORECASE)
 FLOW_ITEM = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"\[\]{}]+?))\s*(?:,|$)""")
 FOREIGN_SEPARATOR = re.compile("[|，、；]")
 KEY = re.compile(rf"({'|'.join(HEADINGS)})\s*:\s*(.*)", re.IGNORECASE)
@@ -32,7 +36,8 @@ def read_class_file(path: Path, where: str) -> Entries:
 
     Args:
         path: a text with a class per line (`;` between synonyms, `#` starts a comment),
-            numbered or bulleted lines, a table with one column of names, a YAML list, or JSON.
+            numbered, lettered or bulleted lines, a table with one column of names, a YAML list,
+            or JSON.
         where: what messages start with.
 
     Raises:
@@ -69,7 +74,9 @@ def parse_class_text(text: str, where: str, heading: bool = False) -> Entries:
         lines = lines[1:]
     if all(line.endswith(",") for line in lines[:-1]):
         lines = [line.removesuffix(",") for line in lines]
-    for parse in (_parse_table, _parse_row, _parse_bullets, _parse_numbers):
+    for line in lines:
+        _check_marks(line, where)
+    for parse in (_parse_table, _parse_row, _parse_bullets, _parse_numbers, _parse_letters):
         names = parse(lines, where)
         if names is not None:
             return names
@@ -141,7 +148,48 @@ def split_row(text: str, where: str) -> Entries:
             f"{where}: {_show(text)} is one name with {found[0]!r}; write ',' between classes and "
             "';' between synonyms, or the name in quotation marks"
         )
-    return _split(items)
+    written = [item.strip() for item in text.split(",")]
+    return _split(_strip_marks(items, written, where) if len(written) == len(items) else items)
+
+
+def _strip_marks(items: list[str], written: list[str], where: str) -> list[str]:
+    """The items of a row without the marks of a list: 1. wall, 2. floor, or a) wall, b) floor.
+
+    Args:
+        items: without quotation marks.
+        written: the same with them; what is quoted has no mark.
+        where: what messages start with.
+
+    Raises:
+        ValueError: as of `_check_marks`.
+    """
+    for item in written:
+        _check_marks(item, where)
+    found = [ID.fullmatch(item) or LETTER.fullmatch(item) for item in written]
+    matches = [match for match in found if match and (match.re is LETTER or match[2].strip())]
+    if len(matches) < len(items) or not _is_counted([match[1].lower() for match in matches]):
+        return items
+    return [match[match.re.groups] for match in matches]
+
+
+def _check_marks(text: str, where: str) -> None:
+    """Refuse a name with several marks: what divides the classes is missing.
+
+    Raises:
+        ValueError: such as 1. wall 2. floor
+    """
+    marks = [mark.lower() for mark in ITEM_MARK.findall(text)] if "," not in text else []
+    if len(marks) > 1 and ITEM_MARK.match(text) and _is_counted(marks):
+        raise ValueError(
+            f"{where}: {_show(text)} is one name that reads like a list; write ',' between "
+            "classes, or the name in quotation marks"
+        )
+
+
+def _is_counted(marks: list[str]) -> bool:
+    """Whether marks are all of 0, 1, 2 ... or 1, 2, 3 ... or a, b, c ... or i, ii, iii ..."""
+    counts = (tuple(map(str, range(first, first + len(marks)))) for first in (0, 1))
+    return tuple(marks) in (*counts, ALPHABET[: len(marks)], ROMAN[: len(marks)])
 
 
 def _unfold(flow: str, where: str) -> list[str]:
@@ -197,6 +245,24 @@ def _parse_numbers(lines: list[str], where: str) -> Entries | None:
         f"{where}: every line starts with a number ({_show(lines[0])}), but not as a list is "
         f"numbered; {PLAIN}, without numbers or in quotation marks"
     )
+
+
+def _parse_letters(lines: list[str], where: str) -> Entries | None:
+    """The names of a list whose lines start with a), b), c) ... or i), ii), iii) ..."""
+    matches = [match for line in lines if (match := LETTER.fullmatch(line))]
+    if len(matches) < len(lines):
+        return None
+    marks = [match[1].lower() for match in matches]
+    if _is_counted(marks):
+        names = [match[2] for match in matches]
+        _check_plain(names, where)
+        return _split(names)
+    if len(lines) > 1 and marks[0] == "a" and marks == sorted(marks):
+        raise ValueError(
+            f"{where}: every line starts with a letter ({_show(lines[0])}), but not as a list is "
+            f"lettered; {PLAIN}, without letters or in quotation marks"
+        )
+    return None
 
 
 def _parse_table(lines: list[str], where: str) -> Entries | None:

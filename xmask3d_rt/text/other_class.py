@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xmask3d_rt.classes import ClassList
+from xmask3d_rt.classes import ClassList, parse_classes
 
 NEUTRAL_NAMES = ("object", "things", "stuff", "texture")
 DEFAULT_TITLE = "other"
@@ -29,7 +29,7 @@ def check_other(other: Any, classes: ClassList, where: str = "run") -> str | Non
 
     Raises:
         TypeError: `other` is neither a bool nor a string.
-        ValueError: a blank title, or one that is the name of a class.
+        ValueError: a title that is blank or no name, or that is the name of a class.
     """
     if other is None or other is False:
         return None
@@ -39,6 +39,7 @@ def check_other(other: Any, classes: ClassList, where: str = "run") -> str | Non
     title = " ".join(title.split())
     if not title:
         raise ValueError(f"{where}: other is blank; give the extra class a name, such as 'other'")
+    title = parse_classes([title], f"{where}: other")[0]
     taken = classes.find(title)
     if taken is not None:
         raise ValueError(

@@ -16,13 +16,16 @@ import typer
 from rich.console import Console
 from torch import distributed as dist
 
+from xmask3d_rt.cli.options import check_device
 from xmask3d_rt.config import PRESETS
 from xmask3d_rt.engines.backends import pick_device
 from xmask3d_rt.export.script import Script
+from xmask3d_rt.files import check_folder
 from xmask3d_rt.many.command import scene_progress
+from xmask3d_rt.system.memory import check_threads
 from xmask3d_rt.training.checkpoint import LAST, check_resumable
 from xmask3d_rt.training.config import TrainingConfig, make_config
-from xmask3d_rt.training.first_weights import make_model
+from xmask3d_rt.training.first_weights import check_first_weights, make_model
 from xmask3d_rt.training.trainer import Trainer
 from xmask3d_rt.training.validation import SceneValidator
 
@@ -86,12 +89,16 @@ def train(
     config = make_config(preset, settings or ())
     if resume and init is not None:
         raise ValueError("train: --resume and --init exclude each other")
+    check_device(device)
     if threads is not None:
+        check_threads(threads)
         torch.set_num_threads(threads)
     if out.joinpath(LAST).exists() and not resume:
         raise ValueError(f"train: {out} holds a run; give --resume to go on, or another --out")
     if resume:  # before views are counted and the model is made, which takes minutes
         check_resumable(out / LAST, config)
+    check_folder(out)
+    check_first_weights(config.model, sd, clip, init)
     with scene_progress(Console(stderr=True)) as progress:
         samples = SceneViewDataset(
             *(data, config.model, out / "cache"),

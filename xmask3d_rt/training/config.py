@@ -6,7 +6,7 @@ recipe and changes single values by their path.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -27,7 +27,7 @@ BATCH_RULE = "the batch size is per optimiser step, over all processes"
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LossSettings(_Settings):
@@ -87,7 +87,7 @@ class RunSettings(_Settings):
     every epoch, and the best checkpoint is the one with the best hIoU there; 0 leaves that out.
     """
 
-    seed: NonNegativeInt = 5557
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 5557  # what torch takes
     loop: PositiveInt = 16
     workers: NonNegativeInt = 1
     cache_gb: NonNegativeFloat = 20

@@ -4,11 +4,24 @@ from pathlib import Path
 
 import torch
 
-from xmask3d_rt.model.checkpoints import load_checkpoints
+from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.model.checkpoints import check_checkpoints, load_checkpoints
 from xmask3d_rt.model.synthetic import fill_synthetic
 from xmask3d_rt.model.xmask3d import XMask3D
 from xmask3d_rt.training.config import TrainingConfig
 from xmask3d_rt.training.step import embed_texts
+
+
+def check_first_weights(
+    config: ModelConfig, sd: Path | None, clip: Path | None, init: Path | None
+) -> None:
+    """Make sure that `make_model` finds all it needs, without a model in memory.
+
+    Raises:
+        ValueError, CheckpointError: as of `make_model`.
+    """
+    _check_pair(sd, clip)
+    check_checkpoints(config, xmask3d=init, sd=sd, clip=clip)
 
 
 def make_model(
@@ -31,9 +44,7 @@ def make_model(
         ValueError: only one of `sd` and `clip` is given.
         CheckpointError: a file is missing, unreadable, of another model or incomplete.
     """
-    if (sd is None) != (clip is None):
-        given, missing = ("--sd", "--clip") if clip is None else ("--clip", "--sd")
-        raise ValueError(f"train: {given} needs {missing} as well: both networks stay frozen")
+    _check_pair(sd, clip)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
         model = XMask3D(config.model)
@@ -45,3 +56,9 @@ def make_model(
         with torch.no_grad():
             model.category_head.null_embed.copy_(embed_texts(model, [""]))
     return model.to(device)
+
+
+def _check_pair(sd: Path | None, clip: Path | None) -> None:
+    if (sd is None) != (clip is None):
+        given, missing = ("--sd", "--clip") if clip is None else ("--clip", "--sd")
+        raise ValueError(f"train: {given} needs {missing} as well: both networks stay frozen")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xmask3d_rt.errors import TrainingError
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, make_folder
 from xmask3d_rt.model.xmask3d import XMask3D
 from xmask3d_rt.training.batch import TrainingBatch, TrainingDataset
 from xmask3d_rt.training.batch_norm import synchronise_batch_norm
@@ -119,7 +119,7 @@ class Trainer:
         Raises:
             TrainingError: a loss is not finite.
         """
-        self._out.mkdir(parents=True, exist_ok=True)
+        make_folder(self._out)
         if rank() == 0:
             with atomic_write(self._out / SETTINGS) as temporary:
                 temporary.write_text(self.config.model_dump_json(indent=2) + "\n")

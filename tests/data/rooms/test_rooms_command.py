@@ -44,11 +44,23 @@ def test_preview_draws_views_and_labels(tmp_path):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
 
 
+@pytest.mark.parametrize("command", ["make", "preview"])
+def test_an_output_of_the_wrong_kind_is_named(tmp_path, command):
+    target = tmp_path / "a.png"
+    target.write_text("") if command == "make" else target.mkdir()
+    outcome = run(command, "--out", target)
+    assert outcome.exit_code == 2
+    assert "a.png: it is a f" in outcome.output.replace("\n", "")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("make", "--label-set", "nyu40"), "unknown label set 'nyu40'"),
         (("make", "--count", "0"), "count"),
+        (("make", "--count", "9999999999999"), "less than or equal to 1000000"),
+        (("make", "--views", "99999999999"), "less than or equal to 10000"),
         (("make", "--noise", "inf"), "noise"),
         (("preview", "--noise", "1e300"), "noise"),
         (("preview",), "must end in .png"),

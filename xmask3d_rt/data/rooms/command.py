@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, check_target
 from xmask3d_rt.many.command import AttemptsOption, WorkersOption
 from xmask3d_rt.many.jobs import ATTEMPTS
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 err_console = Console(stderr=True)
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed; from 100000 on rooms are held out.")]
-ViewsOption = Annotated[int, typer.Option(min=1, help="Posed views of each room.")]
+ViewsOption = Annotated[int, typer.Option(min=1, max=10_000, help="Posed views of each room.")]
 NoiseOption = Annotated[
     float,
     typer.Option(min=0, max=10, help="Of depth, poses, colours, points: 0 none, 1 usual, 2 twice."),
@@ -33,7 +33,9 @@ LabelSetOption = Annotated[
 def make(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scene folders.")],
     seed: SeedOption = 0,
-    count: Annotated[int, typer.Option(min=1, help="Rooms; their seeds follow each other.")] = 1,
+    count: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Rooms; their seeds follow each other.")
+    ] = 1,
     views: ViewsOption = 8,
     noise: NoiseOption = 1.0,
     label_set: LabelSetOption = "kinds",
@@ -66,6 +68,7 @@ def preview(
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must end in .png, got {out}")
+    check_target(out)
     room = generate_room(seed, views, TRAINING_SIZE, label_set=label_set, noise=noise)
     with atomic_write(out) as temporary:
         draw_room(room, seed).save(temporary, "PNG")

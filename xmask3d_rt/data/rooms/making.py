@@ -74,7 +74,7 @@ def make_rooms(
     """
     key = "-".join(map(str, astuple(options)))
     jobs = [Job(name, (name, seed), key) for name, seed in seeds.items()]
-    task = MakeRooms(out.resolve(), options)
+    task = MakeRooms(out.absolute(), options)
     with (
         JobLog.open(out) as log,
         open_slots(task, workers, None, Resources()) as slots,

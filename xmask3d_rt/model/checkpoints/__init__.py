@@ -9,7 +9,17 @@ matching.py compares them with a model, converted.py keeps copies, loading.py an
 the two uses.
 """
 
-from xmask3d_rt.model.checkpoints.loading import LoadedWeights, load_checkpoints
+from xmask3d_rt.model.checkpoints.loading import (
+    LoadedWeights,
+    check_checkpoints,
+    load_checkpoints,
+)
 from xmask3d_rt.model.checkpoints.report import WeightReport, inspect_weights
 
-__all__ = ["LoadedWeights", "WeightReport", "inspect_weights", "load_checkpoints"]
+__all__ = [
+    "LoadedWeights",
+    "WeightReport",
+    "check_checkpoints",
+    "inspect_weights",
+    "load_checkpoints",
+]

@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from xmask3d_rt.config import ModelConfig
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.model.checkpoints.converted import hash_weights, use_converted
 from xmask3d_rt.model.checkpoints.matching import Match, match_file
 from xmask3d_rt.model.checkpoints.weight_file import WeightFile, open_weights
+from xmask3d_rt.model.xmask3d import XMask3D
 
 _WORDS = {
     "xmask3d": "an XMask3D checkpoint",
@@ -74,6 +76,35 @@ def load_checkpoints(
         for name, value in values.items():
             state[name].copy_(value)
     return {namespace: weights.entry for namespace, weights in opened.items()}
+
+
+def expect_state(config: ModelConfig) -> dict[str, Tensor]:
+    """Names and shapes of a model's tensors, without values."""
+    with torch.device("meta"):
+        return dict(XMask3D(config).state_dict())
+
+
+def check_checkpoints(
+    config: ModelConfig,
+    *,
+    xmask3d: Path | str | None = None,
+    sd: Path | str | None = None,
+    clip: Path | str | None = None,
+) -> None:
+    """Make sure that `load_checkpoints` would load these files; neither they nor a model is read.
+
+    Args:
+        config: of the model.
+        xmask3d, sd, clip: as in `load_checkpoints`.
+
+    Raises:
+        CheckpointError: as in `load_checkpoints`.
+    """
+    given = {"xmask3d": xmask3d, "sd": sd, "clip": clip}
+    files = [_open_as(name, Path(path)) for name, path in given.items() if path is not None]
+    state = expect_state(config) if files else {}
+    for file in files:
+        match_file(file, state).check()
 
 
 def open_checkpoints(

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from xmask3d_rt.config import RELEASED_PRESETS, get_preset
+from xmask3d_rt.model.checkpoints.loading import expect_state
 from xmask3d_rt.model.checkpoints.matching import Match, match_file
 from xmask3d_rt.model.checkpoints.weight_file import WeightFile, open_weights
-from xmask3d_rt.model.xmask3d import XMask3D
 
 
 @dataclass(frozen=True)
@@ -103,5 +102,4 @@ def _find_preset(file: WeightFile) -> tuple[str, Match]:
 @cache
 def _expected_state(preset: str) -> dict[str, Tensor]:
     """Names and shapes of a preset's tensors, without values."""
-    with torch.device("meta"):
-        return dict(XMask3D(get_preset(preset)).state_dict())
+    return expect_state(get_preset(preset))
