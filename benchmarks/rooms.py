@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.charts import Curve, draw_curves
 from benchmarks.rows import RESULTS, append_rows, describe_setup
 from xmask3d_rt.classes import parse_classes
-from xmask3d_rt.data.room import TRAINING_SIZE
+from xmask3d_rt.data.room import TRAINING_SIZE, TRAINING_SPACING
 from xmask3d_rt.data.rooms.draws import HELD_OUT_FROM
 from xmask3d_rt.data.rooms.kinds import KINDS, SYNONYMS
 from xmask3d_rt.data.rooms.making import RoomOptions, make_rooms
@@ -110,7 +110,7 @@ def measure_rooms(
     numbers = range(HELD_OUT_FROM, HELD_OUT_FROM + count)
     seeds = {f"room{number:06d}": number for number in numbers}
     for folder, noise in NOISE.items():
-        options = RoomOptions(MOST_VIEWS, TRAINING_SIZE, "kinds", noise)
+        options = RoomOptions(MOST_VIEWS, TRAINING_SIZE, "kinds", noise, TRAINING_SPACING)
         make_rooms(out / folder, seeds, options, workers, ATTEMPTS, console)
     source = EngineSource(engine_dir.resolve(), device, threads)
     weights = Manifest.load(engine_dir).weights.files

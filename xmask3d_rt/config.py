@@ -330,7 +330,7 @@ def _tiny() -> ModelConfig:
             embed_dim=128,
         ),
         view=ViewConfig(mask_shape=(120, 160), border=5, min_points=100),
-        voxel_size=0.04,
+        voxel_size=0.05,
         base_cosine=0.4,
         loss=dataclasses.replace(full.loss, batch_size=4, epochs=20),
     )

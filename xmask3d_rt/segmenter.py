@@ -45,6 +45,7 @@ from xmask3d_rt.scene.rgbd import RgbdFolder
 from xmask3d_rt.scene.view import View
 from xmask3d_rt.scene.view_reader import describe_damaged, list_views, read_groups
 from xmask3d_rt.system.memory import check_threads
+from xmask3d_rt.text.class_notes import describe_classes
 from xmask3d_rt.text.embedder import TextEmbedder
 from xmask3d_rt.text.meaning import split_by_meaning
 from xmask3d_rt.text.other_class import (
@@ -459,7 +460,7 @@ class Segmenter:
         return used
 
     def _describe_scores(self, classes: ClassList, other: str | None) -> tuple[str, ...]:
-        """Notes on what the scores of this run mean."""
+        """Notes on what labels and scores of this run mean."""
         notes = []
         if other is not None:
             rivals = ", ".join(list_neutral(classes))
@@ -469,9 +470,10 @@ class Segmenter:
                 f"{classes[0]!r} is the only class, so every point has it with score 1; name "
                 "further classes, or pass other=True (--other NAME), to tell it from the rest"
             )
-        if self.manifest is not None and self.manifest.weights_note is not None:
-            notes.append(self.manifest.weights_note)
-        return tuple(notes)
+        synthetic = None if self.manifest is None else self.manifest.weights_note
+        if synthetic is not None:
+            return (*notes, synthetic)
+        return (*notes, *describe_classes(classes, self._text.embed))
 
     def _describe_skipped(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
         least = self.config.view.min_points

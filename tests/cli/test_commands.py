@@ -450,7 +450,7 @@ def test_info(room, monkeypatch):
     assert outcome.exit_code == 0
     for word in (
         "tiny",
-        "15 base, 4 novel",
+        "54 base, 10 novel",
         "synthetic",
         "0.0 MiB",
         "a 0.0e+00",

@@ -31,6 +31,7 @@ from xmask3d_rt.scene.view import View
 FOCAL = 0.8125  # focal length over image width: 520 px at 640, as of common depth cameras
 POINT_NOISE = 0.002  # metres, standard deviation of a point's coordinates at usual noise
 TRAINING_SIZE = (240, 320)
+TRAINING_SPACING = 0.03  # metres: a view then sees fewer points than training takes of one
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def generate_training_room(
     seed: int,
     views: int = 8,
     image_size: tuple[int, int] = TRAINING_SIZE,
-    point_spacing: float = 0.02,
+    point_spacing: float = TRAINING_SPACING,
     noise: float = 1.0,
     unnamed: Collection[str] = (),
 ) -> Room:

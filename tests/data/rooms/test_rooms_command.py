@@ -5,11 +5,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.cli import commands as cli
+from xmask3d_rt.config import get_preset
+from xmask3d_rt.data.labels import make_label_space
 from xmask3d_rt.data.room import generate_room
 from xmask3d_rt.data.rooms.kinds import KINDS
 from xmask3d_rt.data.rooms.preview import draw_room
 from xmask3d_rt.data.scene_folders import open_scene_folders
+from xmask3d_rt.data.view_index import ViewRule, count_views
 
 
 def run(*args):
@@ -21,10 +25,16 @@ def test_made_rooms_are_scene_folders(tmp_path):
     outcome = run(*options)
     assert outcome.exit_code == 0, outcome.output
     assert "2 rooms with 2 views each" in outcome.output
-    scenes = open_scene_folders(tmp_path, "train").scenes
+    collection = open_scene_folders(tmp_path, "train")
+    scenes = collection.scenes
     assert [scene.name for scene in scenes] == ["room00007", "room00008"]
     cloud, labels = scenes[0].read_cloud(), scenes[0].read_labels("own")
     assert len(cloud) == len(labels) > 50_000
+    config = get_preset("tiny")
+    space = make_label_space(parse_classes(list(KINDS)), config.split, collection.own_source)
+    counts = count_views(scenes[0], cloud, space.read_points(labels), space, config.view)
+    rule = ViewRule.for_training(config.view)
+    assert all(rule.allows(count) for count in counts), counts
     assert {"wall", "floor", "door"} <= {KINDS[k] for k in np.unique(labels)}
     views = scenes[0].list_views()
     assert len(views) == 2

@@ -39,6 +39,14 @@ def make(
     views: ViewsOption = 8,
     noise: NoiseOption = 1.0,
     label_set: LabelSetOption = "kinds",
+    spacing: Annotated[
+        float,
+        typer.Option(
+            min=0.005,
+            max=1,
+            help="Metres between points; below 0.03 views may have too many to train on.",
+        ),
+    ] = 0.03,
     workers: WorkersOption = None,
     attempts: AttemptsOption = ATTEMPTS,
 ) -> None:
@@ -48,7 +56,7 @@ def make(
     from xmask3d_rt.data.rooms.making import RoomOptions, make_rooms
 
     list_classes(label_set)  # an unknown set is refused before work starts
-    options = RoomOptions(views, TRAINING_SIZE, label_set, noise)
+    options = RoomOptions(views, TRAINING_SIZE, label_set, noise, spacing)
     seeds = {f"room{number:05d}": number for number in range(seed, seed + count)}
     make_rooms(out, seeds, options, workers, attempts, err_console)
     typer.echo(f"{count} rooms with {views} views each are in {out}")

@@ -22,6 +22,7 @@ class RoomOptions:
     image_size: tuple[int, int] = (480, 640)
     label_set: str = "scannet20"
     noise: float = 0.0
+    spacing: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class MakeRooms:
             options.image_size,
             label_set=options.label_set,
             noise=options.noise,
+            point_spacing=options.spacing,
         )
         cloud = write_room(room, self.out / name) / "scene.ply"
         files = {str(cloud.relative_to(self.out)): cloud.stat().st_size}

@@ -51,8 +51,8 @@ from xmask3d_rt.training.trainer import Trainer
 from xmask3d_rt.training.validation import SceneValidator
 
 SEED = 5557
-# Metres; voxels of 4 cm on a surface are still filled, and no view has too many points to train on.
-SPACING = 0.03
+# Metres; voxels of 5 cm on a surface are still filled, and no view has too many points to train on.
+SPACING = 0.04
 Network = TypeVar("Network", bound=nn.Module)
 
 
