@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 BUILD = ("--preset", BUNDLED_PRESET, "--weights", "bundled")
 OWN_WEIGHTS = ("bundled", "synthetic")  # kinds that nobody brought
-PANEL = (608, 540)  # rows, columns of each of three pictures
+PANEL = (608, 533)  # rows, columns of each of three pictures
 SAVED = (".ply", ".json")
 
 

@@ -79,7 +79,7 @@ SCHEDULES = {
         unet=Plan(steps=300, batch=4, rate=2e-3, warm_up=30),
         settings=(
             *_SETTINGS,
-            *("optim.epochs=6", "optim.batch_size=4", "run.loop=4"),
+            *("optim.epochs=4", "optim.batch_size=4", "run.loop=4"),
             *("run.validate_scenes=4", "run.save_every=50"),
         ),
     ),
