@@ -130,7 +130,9 @@ def test_without_a_cache_the_losses_are_the_same(data, whole_run, tmp_path):
 
 
 def test_accumulated_parts_make_one_step(data, tmp_path):
-    trainer = make_trainer(data, tmp_path, "optim.accumulate=2", "optim.clip_norm=1", "optim.epochs=1")
+    trainer = make_trainer(
+        data, tmp_path, "optim.accumulate=2", "optim.clip_norm=1", "optim.epochs=1"
+    )
     trainer.fit()
     assert trainer.total == 2
     assert trainer.optimizer.state[trainer.optimizer.param_groups[0]["params"][0]]["step"] == 2
