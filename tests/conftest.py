@@ -1,6 +1,5 @@
 """Settings of the whole suite."""
 
-import hashlib
 import os
 import shutil
 import signal
@@ -71,15 +70,13 @@ def traced_graphs(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def traced_once(traced_graphs):
     """Equal modules are traced once a session: for tests of what becomes of the graphs."""
+    from tests.kept_traces import hash_module
     from xmask3d_rt.export.build import engine
 
     trace = engine.export_onnx
 
     def trace_once(module, contract, inputs, folder):
-        key = hashlib.sha256(repr((contract, [x.shape for x in inputs])).encode())
-        for name, value in module.state_dict().items():
-            key.update(name.encode() + value.contiguous().numpy().tobytes())
-        kept = traced_graphs / key.hexdigest()
+        kept = traced_graphs / hash_module(module, (contract, [x.shape for x in inputs]))
         if not kept.is_dir():
             path = trace(module, contract, inputs, folder)
             shutil.copytree(folder, kept)

@@ -23,7 +23,7 @@ def segmenter(tiny_engines):
 
 @pytest.fixture(scope="module")
 def room():
-    return generate_room(seed=3, views=3, image_size=(120, 160), point_spacing=0.05)
+    return generate_room(seed=3, views=3, image_size=(120, 160), point_spacing=0.08)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ EXPORTER = (
 ENGINE_EXPORTER = (
     "xmask3d_rt.export.graph.export",
     "xmask3d_rt.export.graph.patches",
+    "xmask3d_rt.export.graph.simplify",
     "xmask3d_rt.export.graph.tracing",
     "xmask3d_rt.export.build.engine",  # with which inputs a graph is traced and its ranges measured
     "xmask3d_rt.export.build.artifacts",

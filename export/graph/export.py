@@ -15,6 +15,7 @@ from xmask3d_rt.engines.backend import ONNX_NAME
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.export.graph.contracts import Contract
 from xmask3d_rt.export.graph.patches import patched
+from xmask3d_rt.export.graph.simplify import simplify
 from xmask3d_rt.export.graph.tracing import list_dynamic_shapes, quiet
 from xmask3d_rt.files import describe_write_errors
 
@@ -54,7 +55,7 @@ def export_onnx(
                 input_names=[spec.name for spec in signature.inputs],
                 output_names=[spec.name for spec in signature.outputs],
                 dynamic_shapes=list_dynamic_shapes(signature),
-                optimize=True,
+                optimize=False,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -64,6 +65,8 @@ def export_onnx(
         ) from error
     if program is None:
         raise EngineError(f"{contract.name}: the ONNX exporter returned no program")
+    with quiet(LOGGERS, FutureWarning):
+        simplify(program.model)
     _strip_notes(program.model)
     with describe_write_errors(path):
         program.save(str(path), external_data=_weight_bytes(module) > EXTERNAL_DATA_BYTES)

@@ -13,6 +13,7 @@ from PIL import Image
 from small_presets import small_config
 from typer.testing import CliRunner
 
+from tests.training.rooms import micro_config
 from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.cli import commands as cli
 from xmask3d_rt.config import RELEASED_PRESETS, ModelConfig, get_preset
@@ -265,14 +266,19 @@ def test_released_rule_leaves_views_out(released, tmp_path):
         none(0)(scene)
 
 
+@pytest.fixture(scope="module")
+def converted(released, tmp_path_factory):
+    assert check_data(released).ok
+    folder = tmp_path_factory.mktemp("converted")
+    convert_released(released, folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", RELEASED_PRESETS)
-def test_miniature_runs_through_for_every_preset(released, tmp_path, preset):
+def test_miniature_runs_through_for_every_preset(converted, tmp_path, preset):
     """check → convert → samples to train on → evaluation, at small widths."""
-    assert check_data(released).ok
-    converted = tmp_path / "converted"
-    convert_released(released, converted)
-    config = small_config(preset)
+    config = small_config(preset, micro_config())
     dataset = SceneViewDataset(converted, config, tmp_path / "index", loop=1)
     sample = dataset.load(0, np.random.default_rng(0))
     assert sample.labels_3d.max() <= len(config.split.base_names)
@@ -331,9 +337,16 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def one_room(tmp_path_factory):
+    root = tmp_path_factory.mktemp("one")
+    write_room(make_room(0, spacing=0.1), root / "room0")
+    return root
+
+
 @pytest.mark.slow
-def test_engines_and_checkpoint_agree(rooms, tiny_engines, checkpoint, tmp_path):
-    common = ("--data", rooms, "--preset", "tiny", "--device", "cpu", "--threads", 1)
+def test_engines_and_checkpoint_agree(one_room, tiny_engines, checkpoint, tmp_path):
+    common = ("--data", one_room, "--preset", "tiny", "--device", "cpu", "--threads", 1)
     common += ("--state", tmp_path / "state")
     plots = ("--plots", tmp_path / "plots")
     engine_json, module_json = tmp_path / "engines.json", tmp_path / "deep" / "module.json"

@@ -12,7 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).parent / "interpreter"
 ROOT = Path(__file__).parents[2]
-PROCESSES = 4  # of half a minute each
+PROCESSES = 2  # of a minute each
 FILES = sorted(str(path) for path in FOLDER.glob("test_*.py"))
 GROUPS = [FILES[start::PROCESSES] for start in range(PROCESSES)]
 NAMES = ["+".join(Path(file).stem.removeprefix("test_") for file in group) for group in GROUPS]

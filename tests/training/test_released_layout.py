@@ -5,6 +5,7 @@ traced TorchScript, which takes seconds; ONNX Runtime, which takes a minute, has
 """
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from small_presets import use_micro_presets
 from typer.testing import CliRunner
 
 from tests.export import toy_backend
+from tests.kept_traces import hash_module
 from xmask3d_rt.cli.commands import app
 from xmask3d_rt.config import RELEASED_PRESETS, get_preset
 from xmask3d_rt.data.training_views import SceneViewDataset
@@ -46,6 +48,23 @@ def micro_presets(monkeypatch):
     use_micro_presets(monkeypatch)
     yield
     get_preset.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def traced_once(tmp_path_factory):
+    """What presets share, the frozen networks, is traced once."""
+    folder, trace = tmp_path_factory.mktemp("traced"), toy_backend.trace
+
+    def trace_once(job):
+        kept = folder / hash_module(job.module, (job.component, [x.shape for x in job.inputs]))
+        if not kept.is_file():
+            trace(job)
+            shutil.copy(job.output, kept)
+        shutil.copy(kept, job.output)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy_backend, "trace", trace_once)
+        yield
 
 
 @pytest.fixture
@@ -102,7 +121,7 @@ ONNX = pytest.param("b15n4", "onnxruntime", marks=pytest.mark.full)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("preset", "backend"), [*((p, "script") for p in RELEASED_PRESETS), ONNX])
-@pytest.mark.usefixtures("micro_presets")
+@pytest.mark.usefixtures("micro_presets", "traced_once")
 def test_train_resume_export_and_eval(preset, backend, data, results, tmp_path, monkeypatch):
     monkeypatch.setitem(BACKENDS, toy_backend.BACKEND.name, toy_backend.BACKEND)
     out, engine_dir = tmp_path / "run", tmp_path / "engines"
