@@ -89,7 +89,7 @@ def print_result(console: Console, result: BuildResult, weights: Weights) -> Non
         highlight=False,
         soft_wrap=True,
     )
-    note = weights.source.describe_synthetic()
+    note = weights.source.describe_limits()
     if note is not None:
         console.print(f"the engines' {note}", markup=False, soft_wrap=True)
 

@@ -470,10 +470,11 @@ class Segmenter:
                 f"{classes[0]!r} is the only class, so every point has it with score 1; name "
                 "further classes, or pass other=True (--other NAME), to tell it from the rest"
             )
-        synthetic = None if self.manifest is None else self.manifest.weights_note
-        if synthetic is not None:
-            return (*notes, synthetic)
-        return (*notes, *describe_classes(classes, self._text.embed))
+        if self.manifest is not None and self.manifest.weights_note is not None:
+            notes.append(self.manifest.weights_note)
+        if self.manifest is None or self.manifest.weights.kind != "synthetic":
+            notes += describe_classes(classes, self._text.embed)
+        return tuple(notes)
 
     def _describe_skipped(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
         least = self.config.view.min_points

@@ -25,14 +25,14 @@ from typer.testing import CliRunner
 
 from xmask3d_rt.classes import parse_classes
 from xmask3d_rt.cli import commands as cli
-from xmask3d_rt.cli.demo import has_engines
+from xmask3d_rt.cli.demo import has_engines, is_outdated
 from xmask3d_rt.cli.doctor import diagnose
 from xmask3d_rt.cli.errors import one_line_errors
 from xmask3d_rt.cli.steps import Steps
-from xmask3d_rt.config import Precision, get_preset
+from xmask3d_rt.config import BUNDLED_WEIGHTS, Precision, get_preset
 from xmask3d_rt.data.room import generate_training_room
 from xmask3d_rt.engines.component import Component, Parity, WeightSource
-from xmask3d_rt.engines.files import describe_file
+from xmask3d_rt.engines.files import FileEntry, describe_file, hash_file
 from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import CheckpointError, EngineError, ExportMismatch
 from xmask3d_rt.result import Result
@@ -194,7 +194,7 @@ def test_demo_builds_once_and_leaves_pictures(tmp_path, segmenter, monkeypatch):
         outcome = run("demo", *options, "--device", "cpu")
         assert outcome.exit_code == 0, outcome.output
     target = str(tmp_path / "tiny")
-    weights = ["--preset", "tiny", "--weights", "bundled"]
+    weights = ["--preset", "tiny", "--weights", "bundled", "--replace"]
     assert builds == [[*weights, "--out", target, "--device", "cpu"]]
     assert segmenter.calls[0] == {"device": "cpu", "views": ["0", "1"]}
     for suffix in ("ply", "png", "json"):
@@ -228,6 +228,13 @@ def test_demo_replaces_its_own_damaged_engines_alone(tmp_path, segmenter, monkey
         assert outcome.exit_code == 2
         assert "the demo does not replace other engines than its own" in outcome.stderr
         assert not (tmp_path / "d").exists()
+
+
+def test_demo_follows_the_weights_of_the_package():
+    present = FileEntry("tiny.safetensors", 1, hash_file(BUNDLED_WEIGHTS))
+    assert not is_outdated(WeightSource("bundled", (present,)))
+    assert is_outdated(WeightSource("bundled", (replace(present, sha256="0" * 64),)))
+    assert not is_outdated(WeightSource("synthetic"))
 
 
 def test_views_limit(room, segmenter):

@@ -213,7 +213,7 @@ def segment(
         written, failures = save_all(result, targets)
     memory, manifest = read_device_memory(segmenter.device), segmenter.manifest
     cli_output.print_result(out, result, written, memory, steps.seconds, manifest)
-    cli_output.warn_synthetic(err, manifest)
+    cli_output.warn_weights(err, manifest)
     if failures:
         raise OSError("; ".join(failures))
 
@@ -355,7 +355,7 @@ def demo(
     manifest = segmenter.manifest
     cli_output.print_result(out, result, written, 0, steps.seconds, manifest)
     out.print(describe_score(result, truth), highlight=False)
-    cli_output.warn_synthetic(err, manifest)
+    cli_output.warn_weights(err, manifest)
 
 
 @app.command()

@@ -6,26 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from xmask3d_rt.config import BUNDLED_PRESET
+from xmask3d_rt.config import BUNDLED_PRESET, BUNDLED_WEIGHTS
 from xmask3d_rt.data.room import generate_training_room, write_room
 from xmask3d_rt.data.rooms.draws import HELD_OUT_FROM
+from xmask3d_rt.engines.component import WeightSource
 from xmask3d_rt.engines.manifest import MANIFEST_NAME, Manifest, salvage
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.evaluation.iou import Confusion
-from xmask3d_rt.files import atomic_write
+from xmask3d_rt.files import atomic_write, hash_file
 from xmask3d_rt.result import Result
 from xmask3d_rt.viewing.picture import draw_picture
 
 logger = logging.getLogger(__name__)
 
-BUILD = ("--preset", BUNDLED_PRESET, "--weights", "bundled")
+BUILD = ("--preset", BUNDLED_PRESET, "--weights", "bundled", "--replace")
 OWN_WEIGHTS = ("bundled", "synthetic")  # kinds that nobody brought
 PANEL = (608, 533)  # rows, columns of each of three pictures
 SAVED = (".ply", ".json")
 
 
 def has_engines(engine_dir: Path) -> bool:
-    """Whether a folder holds whole engines, of any preset and any weights.
+    """Whether a folder holds whole engines, of any preset and any weights that are not outdated.
 
     Raises:
         EngineError: it holds damaged ones of another model than the demo's, or of weights that
@@ -34,7 +35,7 @@ def has_engines(engine_dir: Path) -> bool:
     if not (engine_dir / MANIFEST_NAME).is_file():
         return False
     try:
-        Manifest.load(engine_dir)
+        return not is_outdated(Manifest.load(engine_dir).weights)
     except EngineError as error:
         # damaged or not, a manifest says what the demo builds
         present = salvage(engine_dir)
@@ -49,7 +50,13 @@ def has_engines(engine_dir: Path) -> bool:
             ) from error
         logger.warning("building anew: %s", error)
         return False
-    return True
+
+
+def is_outdated(weights: WeightSource) -> bool:
+    """Whether these are weights that an earlier version of the package held."""
+    if weights.kind != "bundled":
+        return False
+    return weights.files[0].sha256 != hash_file(BUNDLED_WEIGHTS)
 
 
 def make_room(folder: Path, seed: int, views: int) -> Path:

@@ -27,8 +27,8 @@ MODES = {
 }
 
 
-def warn_synthetic(console: Console, manifest: "Manifest | None") -> bool:
-    """Say in one line that the weights are made up, where they are; returns whether they are."""
+def warn_weights(console: Console, manifest: "Manifest | None") -> bool:
+    """Say in one line what labels with these weights mean, if it is little; returns whether it is."""
     note = None if manifest is None else manifest.weights_note
     if note is not None:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
@@ -51,7 +51,7 @@ def print_result(
         written: files.
         device_memory: bytes in use on the GPU.
         seconds: of the whole command.
-        manifest: of the engines; what `warn_synthetic` says of it is left to that.
+        manifest: of the engines; what `warn_weights` says of it is left to that.
     """
     table = Table("class", "points", "share", "mean score", box=None, header_style="bold")
     rows = result.summarize()["classes"]

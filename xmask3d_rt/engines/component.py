@@ -100,8 +100,8 @@ class WeightSource:
         if self.kind not in WEIGHT_KINDS:
             raise ValueError(f"kind must be of {', '.join(WEIGHT_KINDS)}, got {show(self.kind)}")
 
-    def describe_synthetic(self, where: str = "") -> str | None:
-        """Which weights are synthetic and what labels mean then; None where none are.
+    def describe_limits(self, where: str = "") -> str | None:
+        """What labels mean that such weights give; None where the user brought all of them.
 
         Args:
             where: such as " of engines/tiny".
@@ -116,5 +116,10 @@ class WeightSource:
                 return (
                     f"frozen networks{where} are synthetic (made by a rule): the labels mean "
                     "something only if the checkpoint was trained beside such"
+                )
+            case "bundled":
+                return (
+                    f"weights{where} are the package's small ones: walls and floors of generated "
+                    "rooms are mostly right, furniture and real scans mostly wrong (docs/tiny.md)"
                 )
         return None

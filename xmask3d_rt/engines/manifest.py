@@ -63,8 +63,8 @@ class Manifest:
 
     @property
     def weights_note(self) -> str | None:
-        """A sentence on labels made with synthetic weights; None where the weights are real."""
-        said = self.weights.describe_synthetic(f" of {self.root}")
+        """What labels with these weights mean, a sentence; None where the user brought them all."""
+        said = self.weights.describe_limits(f" of {self.root}")
         return None if said is None else f"the {said}"
 
     def get(self, name: str) -> Component:
