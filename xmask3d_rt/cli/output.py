@@ -28,7 +28,7 @@ MODES = {
 
 
 def warn_weights(console: Console, manifest: "Manifest | None") -> bool:
-    """Say in one line what labels with these weights mean, if it is little; returns whether it is."""
+    """Say in one line what labels with these weights mean, if it is little; whether it is."""
     note = None if manifest is None else manifest.weights_note
     if note is not None:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
