@@ -16,7 +16,7 @@ from xmask3d_rt.export.build.fingerprint import hash_modules
 from xmask3d_rt.files import hash_file
 from xmask3d_rt.model import bundled, key_map, synthetic
 from xmask3d_rt.model.checkpoints import loading
-from xmask3d_rt.model.xmask3d import XMask3D
+from xmask3d_rt.model.checkpoints.loading import expect_state
 
 
 class Weights(Protocol):
@@ -76,13 +76,16 @@ class BundledWeights:
         config: of the model.
 
     Raises:
-        CheckpointError: the package has none, or they are of another model.
+        CheckpointError: the package has none.
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        with torch.device("meta"):
-            state = XMask3D(config).state_dict()
-        self._tensors = bundled.read_packed(BUNDLED_WEIGHTS, state)
+        bundled.check_present(BUNDLED_WEIGHTS)
+        self._config = config
+
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        return bundled.read_packed(BUNDLED_WEIGHTS, expect_state(self._config))
 
     @property
     def source(self) -> WeightSource:
@@ -102,7 +105,7 @@ class BundledWeights:
         """The tensor `name`, float32.
 
         Raises:
-            CheckpointError: it is no tensor of this model.
+            CheckpointError: it is no tensor of this model, or the file is of another one.
         """
         if name not in self._tensors:
             raise CheckpointError(f"bundled weights have no {name!r}")
@@ -132,8 +135,7 @@ class FileWeights:
         clip: Path | None,
         cache_dir: Path | None = None,
     ) -> None:
-        with torch.device("meta"):
-            state = XMask3D(config).state_dict()
+        state = expect_state(config)
         self._opened = loading.open_checkpoints(
             state, xmask3d=xmask3d, sd=sd, clip=clip, cache_dir=cache_dir
         )

@@ -14,6 +14,7 @@ from PIL import Image
 from benchmarks import charts, latency, scene_runs
 from benchmarks import rows as rows_module
 from xmask3d_rt.config import get_preset
+from xmask3d_rt.data.rooms.kinds import KINDS
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.scene.cloud import PointCloud
 
@@ -39,7 +40,7 @@ def measured():
 
 def test_measurement(measured):
     _, scene, found = measured
-    assert scene.describe() == {"points": POINTS, "views": 1, "classes": 19}
+    assert scene.describe() == {"points": POINTS, "views": 1, "classes": len(KINDS)}
     assert len(found.end_to_end) == 2
     assert min(found.end_to_end) > 0
     assert {"module", "labels", "vote and fill"} <= set(found.stages)
@@ -58,7 +59,7 @@ def test_growth(measured):
     small = dataclasses.replace(scene, cloud=scene_runs.resample(scene.cloud, 2000))
     growth = scene_runs.measure_growth(segmenter, small, repeats=1)
     assert [row["size"] for row in growth["points"]] == [500, 1000, 2000, 4000]
-    assert [row["size"] for row in growth["classes"]] == [5, 19, 100, 200]
+    assert [row["size"] for row in growth["classes"]] == [5, len(KINDS), 100, 200]
     assert all(row["seconds"] > 0 for rows in growth.values() for row in rows)
 
 

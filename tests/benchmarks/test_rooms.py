@@ -1,6 +1,7 @@
 """The score over held-out rooms: which conditions are asked for, and what is kept of them."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from typer.testing import CliRunner
 
 from benchmarks import rooms
 from xmask3d_rt.data.rooms.kinds import KINDS, NOVEL_KINDS, SYNONYMS
+from xmask3d_rt.engines.component import WeightSource
+from xmask3d_rt.engines.files import FileEntry
 from xmask3d_rt.evaluation.evaluate import Conditions, Evaluation
 from xmask3d_rt.evaluation.iou import Confusion
 
+WEIGHTS = WeightSource("bundled", (FileEntry("tiny.safetensors", 1, "0123456789abcdef" * 4),))
 IS_BASE = np.array([kind not in NOVEL_KINDS for kind in KINDS])
 
 
@@ -26,7 +30,7 @@ def make_outcome(right, heads=("fused", "2d", "3d")):
 
 
 @pytest.fixture
-def asked(monkeypatch, tiny_engines):
+def asked(monkeypatch):
     """Folders that were made, and what was evaluated: the score grows with the views."""
     calls = {"made": [], "evaluated": []}
 
@@ -39,14 +43,15 @@ def asked(monkeypatch, tiny_engines):
         heads = ("3d",) if conditions.rendered == 0 else ("fused", "2d", "3d")
         return make_outcome(10 if views is None else views, heads)
 
+    monkeypatch.setattr(rooms.Manifest, "load", lambda folder: SimpleNamespace(weights=WEIGHTS))
     monkeypatch.setattr(rooms, "make_rooms", make)
     monkeypatch.setattr(rooms, "evaluate", evaluate)
     return calls
 
 
-def test_every_condition_has_its_rows(asked, tiny_engines, tmp_path):
+def test_every_condition_has_its_rows(asked, tmp_path):
     table = tmp_path / "rooms.csv"
-    options = ("--engine-dir", tiny_engines, "--count", 3, "--out", tmp_path, "--csv", table)
+    options = ("--engine-dir", tmp_path, "--count", 3, "--out", tmp_path, "--csv", table)
     done = CliRunner().invoke(rooms.app, [*map(str, options), "--device", "cpu"])
     assert done.exit_code == 0, done.output
     seeds = [100_000, 100_001, 100_002]
@@ -65,6 +70,7 @@ def test_every_condition_has_its_rows(asked, tiny_engines, tmp_path):
     assert float(by_name["8 views", "fused"]["miou_base"]) == 100
     assert float(by_name["8 views", "fused"]["hiou"]) == pytest.approx(2 * 800 / 108, abs=0.01)
     assert all(row["device"] and row["date"] for row in rows)
+    assert {row["weights"] for row in rows} == {"0123456789ab"}
     assert Image.open(tmp_path / "rooms.png").width > 900
 
 

@@ -62,8 +62,7 @@ def read_packed(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no such file, or of a model of another shape.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: the package has no such weights; use --weights synthetic")
+    check_present(path)
     packed = load_file(path)
     ids = packed.pop(TOKEN_IDS).long()
     rows = packed.pop(TOKENS).float()
@@ -82,6 +81,16 @@ def read_packed(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             )
         whole[name] = tensor
     return whole
+
+
+def check_present(path: Path) -> None:
+    """Make sure that there is such a file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the package has no such weights; use --weights synthetic")
 
 
 def _name_twin(name: str) -> str | None:
