@@ -4,6 +4,8 @@ Bad data of the caller raises ValueError, a wrong dtype TypeError; these are for
 goes wrong with files and backends. Every message names the value, what was expected and the fix.
 """
 
+from collections.abc import Iterable
+
 
 def one_line(text: object, limit: int = 500) -> str:
     """What another library or a file says, fit for a message.
@@ -19,6 +21,13 @@ def one_line(text: object, limit: int = 500) -> str:
     if not said.isprintable():
         said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
     return said if len(said) <= limit else f"{said[: limit - 1]}…"
+
+
+def join_names(names: Iterable[object], shown: int = 5) -> str:
+    """A few names for a message: "0, 3, 7 and 12 more"."""
+    listed = [one_line(name) for name in names]
+    rest = len(listed) - shown
+    return ", ".join(listed[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def first_line(error: BaseException) -> str:

@@ -19,12 +19,12 @@ from xmask3d_rt.data.released import (
     list_scenes,
 )
 from xmask3d_rt.data.scene_folders import FolderScene, list_splits
+from xmask3d_rt.errors import join_names
 
 ARCHIVES = (
     "accept ScanNet's terms of use (www.scan-net.org), then run the download script of the "
     "released code (github.com/wangzy22/XMask3D) for the archive {archive}"
 )
-NAMED = 5  # scenes named in a line
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _list_missing_parts(folder: Path, collection: SceneCollection) -> list[Findi
     return [
         Finding(
             f"{len(names)} of {len(scenes)} {collection.split} scenes have no {part}: "
-            + _name_some(names),
+            + join_names(names),
             ARCHIVES.format(archive=part.split("/")[0]),
             needed=part.split("/")[0] == FRAMES and LABEL_FOLDERS["scannet20"] not in part,
         )
@@ -184,7 +184,7 @@ def _count(collection: SceneCollection, findings: list[Finding]) -> SplitSummary
             scene.label_image_path(view.name, LABEL_SETS[0]) is not None for view in listed
         )
     if without and not is_released(collection.root):
-        what = f"{len(without)} scenes have no views: {_name_some(without)}"
+        what = f"{len(without)} scenes have no views: {join_names(without)}"
         findings.append(Finding(what, "add color/ depth/ pose/ and intrinsics.txt"))
     return SplitSummary(collection.split, len(collection), views, label_images, captions)
 
@@ -217,9 +217,3 @@ def _read_scene(scene: LabelledScene, collection: SceneCollection, full: bool) -
             raise ValueError(
                 f"{len(changed)} files changed since conversion, the first {changed[0]}"
             )
-
-
-def _name_some(names: Sequence[str]) -> str:
-    """The first few names."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

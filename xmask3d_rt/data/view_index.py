@@ -19,6 +19,7 @@ import torch
 from xmask3d_rt.config import ViewConfig
 from xmask3d_rt.data.labelled import LabelledScene, SceneCollection, stamp_scene
 from xmask3d_rt.data.labels import LabelSource, LabelSpace
+from xmask3d_rt.errors import join_names
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.kernels import ProjectedView, project_view
 from xmask3d_rt.many.jobs import Job, JobLog, Progress, run_jobs
@@ -26,7 +27,6 @@ from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.sources import limit_threads
 from xmask3d_rt.many.workers import Resources, Work
 from xmask3d_rt.scene.cloud import PointCloud
-from xmask3d_rt.scene.frame_files import join_names
 from xmask3d_rt.scene.prepare import PreparedView, prepare_view
 
 logger = logging.getLogger(__name__)

@@ -5,10 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xmask3d_rt.errors import one_line
-
-SHOWN = 5  # names in a message
-
 
 @dataclass(frozen=True)
 class FrameFiles:
@@ -68,10 +64,3 @@ def find_near(folder: Path, words: Iterable[str]) -> list[str]:
     """Names in a folder that contain one of `words`: what may be meant by a missing entry."""
     names = [f"{path.name}/" if path.is_dir() else path.name for path in list_visible(folder)]
     return [name for name in names if any(word in name.lower() for word in words)]
-
-
-def join_names(names: Iterable[str]) -> str:
-    """A few names for a message: "0, 3, 7 and 12 more"."""
-    listed = [one_line(name) for name in names]
-    rest = len(listed) - SHOWN
-    return ", ".join(listed[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

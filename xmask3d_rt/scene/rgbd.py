@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from xmask3d_rt.errors import one_line
+from xmask3d_rt.errors import join_names, one_line
 from xmask3d_rt.scene.frame_files import (
     FrameFiles,
     find_entry,
     find_near,
-    join_names,
     list_frames,
     list_visible,
 )

@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from xmask3d_rt.config import ModelConfig
+from xmask3d_rt.errors import join_names
 from xmask3d_rt.pipeline.recorder import Recorder
-from xmask3d_rt.scene.frame_files import join_names
 from xmask3d_rt.scene.prepare import PreparedView, prepare_view
 from xmask3d_rt.scene.rgbd import RgbdFolder, read_rgbd
 from xmask3d_rt.scene.view import View

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xmask3d_rt.classes import ClassList, normalize_name
-from xmask3d_rt.errors import one_line
+from xmask3d_rt.errors import join_names, one_line
 from xmask3d_rt.text.tokenizer import CONTEXT_LENGTH, encode
 
 # They fit everything a little: as classes they take points from the others at random.
@@ -45,7 +45,7 @@ def describe_classes(classes: ClassList, embed: Embed) -> tuple[str, ...]:
         )
     pairs = find_same(classes, embed)
     if pairs:
-        listed = _list([f"{a!r} and {b!r}" for a, b in pairs])
+        listed = join_names((f"{a!r} and {b!r}" for a, b in pairs), SHOWN)
         notes.append(
             f"{listed}: the text encoder hardly tells them apart; write them as names of one class "
             "(a;b), or drop one"
@@ -65,9 +65,4 @@ def find_same(classes: ClassList, embed: Embed) -> list[tuple[str, str]]:
 
 
 def _quote(names: Iterable[str]) -> str:
-    return _list([repr(one_line(name, 40)) for name in names])
-
-
-def _list(texts: Sequence[str]) -> str:
-    rest = len(texts) - SHOWN
-    return ", ".join(texts[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return join_names((repr(one_line(name, 40)) for name in names), SHOWN)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmask3d_rt.errors import CheckpointError, one_line
+from xmask3d_rt.errors import CheckpointError, join_names, one_line
 from xmask3d_rt.model.checkpoints import layouts
 from xmask3d_rt.model.checkpoints.containers import (
     SAFETENSORS,
@@ -25,7 +25,6 @@ _DIFFUSERS_PARTS = {
     "text_encoder": ("model", "pytorch_model"),
 }
 
-LISTED = 5  # missing files named in a message
 _MODEL_STEMS = ("open_clip_model", "open_clip_pytorch_model", "model", "pytorch_model")
 # Full precision before half, safetensors before torch.
 _ENDINGS = (
@@ -203,9 +202,8 @@ def _read_shards(index: Path) -> tuple[str, dict[str, LazyTensor], tuple[Path, .
         raise CheckpointError(f"{index}: a sharding index of no files; download it again")
     missing = [one_line(shard.name, 60) for shard in shards if not shard.is_file()]
     if missing:
-        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
         raise CheckpointError(
-            f"{index}: shards are missing: {', '.join(missing[:LISTED])}{more}; put them beside it"
+            f"{index}: shards are missing: {join_names(missing)}; put them beside it"
         )
     tensors: dict[str, LazyTensor] = {}
     container = ""
