@@ -351,10 +351,19 @@ def test_class_lists_are_prepared_once(segmenter, room, cloud, monkeypatch):
         return make(text_embed, text_class, is_base)
 
     monkeypatch.setattr(segmenter._pipeline, "make_target", record)
-    monkeypatch.setattr(segmenter, "_targets", {})
-    monkeypatch.setattr("xmask3d_rt.segmenter.KEPT_TARGETS", 2)
+    monkeypatch.setattr(segmenter, "_known", {})
+    noted = []
+
+    def note(classes):
+        noted.append(len(classes.flat_names))
+        return ("a note",)
+
+    monkeypatch.setattr(segmenter, "_describe_names", note)
+    monkeypatch.setattr("xmask3d_rt.segmenter.KEPT_LISTS", 2)
     joined, apart = [["wall", "floor"], "sofa"], ["wall", ["floor", "sofa"]]
     for classes in (joined, apart, joined, ["sofa", "bed", "lamp", "tv"], apart):
         found = segmenter.run(cloud, classes, room.views[:1])
         assert found.labels.max() < len(classes)
+        assert "a note" in found.notes
     assert prepared == [3, 3, 4, 3]  # same names, other classes; the list unused longest went
+    assert noted == prepared

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,8 +63,15 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 Observer = Callable[[str, ProjectedView, PointLabels], None]
 NO_VIEWS = "none"
-KEPT_TARGETS = 8  # class lists; 3 MB each for 200 classes
+KEPT_LISTS = 8  # of classes; 3 MB each for 200 classes
 GROUP_ENTRIES = 1 << 22  # views x points selected at once; about 70 bytes of a GPU for each
+
+
+class _KnownClasses(NamedTuple):
+    """What is kept of a class list: what labelling needs of it, and notes on its names."""
+
+    target: TextTarget
+    notes: tuple[str, ...]
 
 
 class Segmenter:
@@ -138,7 +145,7 @@ class Segmenter:
         self._text = text
         self._lock = threading.Lock()
         self._turn_of: int | None = None  # thread whose run is under way
-        self._targets: dict[tuple[Any, ...], TextTarget] = {}
+        self._known: dict[tuple[Any, ...], _KnownClasses] = {}
         self._groups_ahead = 1 if self.device.type == "cuda" else 0
 
     def __repr__(self) -> str:
@@ -196,13 +203,14 @@ class Segmenter:
             chosen, mode = self._choose_views(cloud, views, up, virtual_views)
         with torch.inference_mode(), self._take_turn():
             with recorder.measure("text"):
-                target = self._embed_classes(class_list, title is not None)
+                target, names_notes = self._embed_classes(class_list, title is not None)
             named = class_list if title is None else append_class(class_list, title)
             if chosen:
                 result = self._run_views(cloud, named, target, chosen, recorder, progress, observe)
             else:
                 result = self._run_cloud(cloud, named, target, recorder)
-        notes = (*chosen.notes, *result.notes, *self._describe_scores(class_list, title))
+        scores_notes = self._describe_scores(class_list, title)
+        notes = (*chosen.notes, *result.notes, *scores_notes, *names_notes)
         result = dataclasses.replace(result, mode=mode, notes=notes)
         return result.apply_min_score(least, title or DEFAULT_TITLE) if least else result
 
@@ -267,7 +275,7 @@ class Segmenter:
         recorder = Recorder(keeps_values=True)
         prepared = next(read_groups([view], self.config, 1, recorder))[0]
         with torch.inference_mode(), self._take_turn():
-            target = self._embed_classes(class_list)
+            target = self._embed_classes(class_list).target
             camera = CameraView.upload(prepared, self.device)
             group = self._pipeline.select(xyz, [camera], least=1)
             recorder.record(text_embed=target.text_embed, image=camera.image)
@@ -307,14 +315,14 @@ class Segmenter:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _embed_classes(self, classes: ClassList, neutral: bool = False) -> TextTarget:
-        """What labelling needs of a class list; the last few lists are kept.
+    def _embed_classes(self, classes: ClassList, neutral: bool = False) -> _KnownClasses:
+        """What labelling needs of a class list, and notes on it; the last few lists are kept.
 
         With `neutral`, one or two further classes stand for neutral names.
         """
         key = (classes.names, neutral)
-        target = self._targets.pop(key, None)
-        if target is None:
+        known = self._known.pop(key, None)
+        if known is None:
             is_base = self._find_base(classes)
             names, name_class = classes.flat_names, classes.name_class
             if neutral:
@@ -328,10 +336,11 @@ class Segmenter:
                 torch.from_numpy(name_class),
                 torch.from_numpy(is_base),
             )
-        self._targets[key] = target  # the newest last
-        if len(self._targets) > KEPT_TARGETS:
-            del self._targets[next(iter(self._targets))]
-        return target
+            known = _KnownClasses(target, self._describe_names(classes))
+        self._known[key] = known  # the newest last
+        if len(self._known) > KEPT_LISTS:
+            del self._known[next(iter(self._known))]
+        return known
 
     def _find_base(self, classes: ClassList) -> np.ndarray:
         """Which classes count as trained [C] bool."""
@@ -472,9 +481,13 @@ class Segmenter:
             )
         if self.manifest is not None and self.manifest.weights_note is not None:
             notes.append(self.manifest.weights_note)
-        if self.manifest is None or self.manifest.weights.kind != "synthetic":
-            notes += describe_classes(classes, self._text.embed)
         return tuple(notes)
+
+    def _describe_names(self, classes: ClassList) -> tuple[str, ...]:
+        """Notes on the names of classes; to synthetic weights no name means anything."""
+        if self.manifest is not None and self.manifest.weights.kind == "synthetic":
+            return ()
+        return describe_classes(classes, self._text.embed)
 
     def _describe_skipped(self, seen: list[tuple[str, int]]) -> tuple[str, ...]:
         least = self.config.view.min_points
