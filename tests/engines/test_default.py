@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from xmask3d_rt.cli import commands as cli
-from xmask3d_rt.engines import Manifest, default
+from xmask3d_rt.engines import Manifest, default, rebuild
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.segmenter import Segmenter
 from xmask3d_rt.system.processes import Outcome
@@ -29,7 +29,7 @@ def built(tiny_engines, tmp_path, monkeypatch):
     weights.write_bytes(b"first")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(default, "BUNDLED_WEIGHTS", weights)
-    monkeypatch.setattr(default, "run_command", run)
+    monkeypatch.setattr(rebuild, "run_command", run)
     return commands
 
 
@@ -77,7 +77,7 @@ def test_missing_weights_and_failed_builds_are_named(built, monkeypatch):
     def fail(command):
         return Outcome(2, "", "starting\nno space left\n")
 
-    monkeypatch.setattr(default, "run_command", fail)
+    monkeypatch.setattr(rebuild, "run_command", fail)
     with pytest.raises(EngineError, match=r"default engines in .* failed: no space left$"):
         default.prepare_default_engines(CPU)
     default.BUNDLED_WEIGHTS.unlink()

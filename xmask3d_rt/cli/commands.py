@@ -260,7 +260,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @app.command(context_settings=FORWARD)
 def build(ctx: typer.Context) -> None:
-    """Build engines: a preset with synthetic weights, or from weight files."""
+    """Build engines: of the package's small weights, or from weight files."""
     run_build(ctx.args)
 
 
@@ -331,11 +331,12 @@ def demo(
     with Steps(err) as steps:
         steps.start(f"looking for engines in {engine_dir}")
         from xmask3d_rt.cli import output as cli_output
-        from xmask3d_rt.cli.demo import BUILD, describe_score, has_engines, make_room, save_result
+        from xmask3d_rt.cli.demo import describe_score, has_engines, make_room, save_result
+        from xmask3d_rt.engines.default import BUILD_BUNDLED
 
         found = has_engines(engine_dir)
     if not found:
-        run_build([*BUILD, "--out", str(engine_dir), "--device", device])
+        run_build([*BUILD_BUNDLED, "--out", str(engine_dir), "--device", device])
     out.print(f"making a room of seed {seed} with {views} views in {folder / 'room'}", markup=False)
     with Steps(err) as steps:
         steps.start("making the room")

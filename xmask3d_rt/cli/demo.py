@@ -19,7 +19,6 @@ from xmask3d_rt.viewing.picture import draw_picture
 
 logger = logging.getLogger(__name__)
 
-BUILD = ("--preset", BUNDLED_PRESET, "--weights", "bundled", "--replace")
 OWN_WEIGHTS = ("bundled", "synthetic")  # kinds that nobody brought
 PANEL = (608, 533)  # rows, columns of each of three pictures
 SAVED = (".ply", ".json")

@@ -1,7 +1,6 @@
 """The engines of a `Segmenter` that is given none: built once, from the package's own weights."""
 
 import logging
-import sys
 from pathlib import Path
 
 import torch
@@ -9,12 +8,14 @@ from filelock import FileLock
 
 from xmask3d_rt.config import BUNDLED_PRESET, BUNDLED_WEIGHTS
 from xmask3d_rt.engines.manifest import Manifest
+from xmask3d_rt.engines.rebuild import BUILD_MODULE, run_build
 from xmask3d_rt.errors import EngineError
 from xmask3d_rt.files import hash_file
 from xmask3d_rt.system.folders import find_cache_folder
-from xmask3d_rt.system.processes import run_command
 from xmask3d_rt.version import __version__
 
+# Over whatever the folder holds: it is the package's own.
+BUILD_BUNDLED = ("--preset", BUNDLED_PRESET, "--weights", "bundled", "--replace")
 HASH_LETTERS = 8
 
 logger = logging.getLogger(__name__)
@@ -64,9 +65,5 @@ def _build(folder: Path, device: torch.device) -> None:
     logger.warning(
         "building the engines of the package's own weights in %s: once, about two minutes", folder
     )
-    arguments = ("--preset", BUNDLED_PRESET, "--weights", "bundled", "--out", str(folder))
-    command = (sys.executable, "-m", "xmask3d_rt.export.build_engines", *arguments)
-    outcome = run_command((*command, "--device", str(device), "--replace"))
-    if outcome.status != 0:
-        lines = (outcome.stderr or outcome.stdout).strip().splitlines() or ["no output"]
-        raise EngineError(f"building the default engines in {folder} failed: {lines[-1].strip()}")
+    where = ("--out", str(folder), "--device", str(device))
+    run_build((BUILD_MODULE, *BUILD_BUNDLED, *where), f"building the default engines in {folder}")

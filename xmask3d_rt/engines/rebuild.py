@@ -17,6 +17,8 @@ from xmask3d_rt.engines.manifest import Manifest
 from xmask3d_rt.errors import EngineError, StaleEngineError
 from xmask3d_rt.system.processes import run_command
 
+BUILD_MODULE = "xmask3d_rt.export.build_engines"
+
 logger = logging.getLogger(__name__)
 
 
@@ -79,11 +81,24 @@ def rebuild_component(
     """
     command = make_command(manifest, name, device, weights)
     logger.warning("rebuilding %s of %s", name, manifest.root)
+    run_build(command, f"rebuilding {name} of {manifest.root}")
+    return Manifest.load(manifest.root)
+
+
+def run_build(command: Sequence[str], what: str) -> None:
+    """Run a build in a process of its own.
+
+    Args:
+        command: module and arguments.
+        what: is done, for the message.
+
+    Raises:
+        EngineError: it failed; the message has its last line.
+    """
     outcome = run_command((sys.executable, "-m", *command))
     if outcome.status != 0:
         lines = (outcome.stderr or outcome.stdout).strip().splitlines() or ["no output"]
-        raise EngineError(f"rebuilding {name} of {manifest.root} failed: {lines[-1].strip()}")
-    return Manifest.load(manifest.root)
+        raise EngineError(f"{what} failed: {lines[-1].strip()}")
 
 
 def make_command(
@@ -103,4 +118,4 @@ def make_command(
             f"rebuild={{{wanted}}}"
         )
     arguments = list_arguments(manifest, name, str(device), weights)
-    return ["xmask3d_rt.export.build_engines", *arguments]
+    return [BUILD_MODULE, *arguments]
