@@ -38,7 +38,7 @@ from xmask3d_rt.many.command import find_resources, scene_progress, stop_if_fail
 from xmask3d_rt.many.jobs import ATTEMPTS
 from xmask3d_rt.many.sources import EngineSource
 
-MOST_VIEWS = 16
+VIEWS = (4, 8, 16)
 USUAL_VIEWS = 8
 USUAL, TWICE = "usual", "twice"
 NOISE = {USUAL: 1.0, TWICE: 2.0}  # folder of rooms → noise of their sensor
@@ -58,7 +58,7 @@ def list_cases() -> list[Case]:
     synonyms = parse_classes([SYNONYMS[kind][0] for kind in KINDS])
     usual = Conditions(USUAL_VIEWS)
     return [
-        *(Case(f"{views} views", Conditions(views)) for views in (4, USUAL_VIEWS, MOST_VIEWS)),
+        *(Case(f"{views} views", Conditions(views)) for views in VIEWS),
         Case("synonyms as names", Conditions(USUAL_VIEWS, prompts=synonyms)),
         Case("twice the noise", usual, TWICE),
         Case("cloud alone, rendered views", Conditions(rendered=USUAL_VIEWS)),
@@ -110,7 +110,7 @@ def measure_rooms(
     numbers = range(HELD_OUT_FROM, HELD_OUT_FROM + count)
     seeds = {f"room{number:06d}": number for number in numbers}
     for folder, noise in NOISE.items():
-        options = RoomOptions(MOST_VIEWS, TRAINING_SIZE, "kinds", noise, TRAINING_SPACING)
+        options = RoomOptions(max(VIEWS), TRAINING_SIZE, "kinds", noise, TRAINING_SPACING)
         make_rooms(out / folder, seeds, options, workers, ATTEMPTS, console)
     source = EngineSource(engine_dir.resolve(), device, threads)
     weights = Manifest.load(engine_dir).weights.files
@@ -148,10 +148,9 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 def draw_scores(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """hIoU, base and novel mIoU of the fused head over the number of views, as PNG."""
     fused = {row["condition"]: row for row in rows if row["head"] == "fused"}
-    views = [4, USUAL_VIEWS, MOST_VIEWS]
     titles = {"hiou": "hIoU", "miou_base": "mIoU of base kinds", "miou_novel": "of novel kinds"}
     curves = [
-        Curve(title, "views", "%", views, [fused[f"{n} views"][key] for n in views])
+        Curve(title, "views", "%", VIEWS, [fused[f"{n} views"][key] for n in VIEWS])
         for key, title in titles.items()
     ]
     return draw_curves(path, f"{rows[0]['rooms']} held-out rooms, fused head", curves)

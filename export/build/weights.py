@@ -10,10 +10,9 @@ from torch import Tensor
 
 from xmask3d_rt.config import BUNDLED_WEIGHTS, ModelConfig
 from xmask3d_rt.engines.component import WeightSource
-from xmask3d_rt.engines.files import FileEntry
+from xmask3d_rt.engines.files import FileEntry, describe_file
 from xmask3d_rt.errors import CheckpointError
 from xmask3d_rt.export.build.fingerprint import hash_modules
-from xmask3d_rt.files import hash_file
 from xmask3d_rt.model import bundled, key_map, synthetic
 from xmask3d_rt.model.checkpoints import loading
 from xmask3d_rt.model.checkpoints.loading import expect_state
@@ -90,16 +89,15 @@ class BundledWeights:
     @property
     def source(self) -> WeightSource:
         """Kind `bundled`, with the file's name, size and SHA-256."""
-        size = BUNDLED_WEIGHTS.stat().st_size
-        return WeightSource("bundled", (FileEntry(BUNDLED_WEIGHTS.name, size, self._hash),))
+        return WeightSource("bundled", (self._file,))
 
     @cached_property
-    def _hash(self) -> str:
-        return hash_file(BUNDLED_WEIGHTS)
+    def _file(self) -> FileEntry:
+        return describe_file(BUNDLED_WEIGHTS)
 
     def fingerprint(self, namespaces: Iterable[str]) -> str:
         """Hash of the file, and of the code that reads it."""
-        return f"{self._hash} {hash_modules((bundled.__name__,))}"
+        return f"{self._file.sha256} {hash_modules((bundled.__name__,))}"
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """The tensor `name`, float32.

@@ -7,6 +7,7 @@ where it stopped.
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from xmask3d_rt.config import ClassSplit, ModelConfig
 from xmask3d_rt.data.collection import open_collection
 from xmask3d_rt.data.labelled import LabelledScene, stamp_scene
 from xmask3d_rt.data.labels import LabelSpace, make_label_space
-from xmask3d_rt.data.view_index import ViewRule, count_views
+from xmask3d_rt.data.view_index import ViewCount, ViewRule, count_views
 from xmask3d_rt.evaluation.iou import Confusion, Score, score
 from xmask3d_rt.files import atomic_write
 from xmask3d_rt.many.jobs import ATTEMPTS, Job, JobLog, Progress, run_jobs
@@ -167,28 +168,14 @@ class EvaluateScenes:
         rendered = self.conditions.rendered
         if rendered is not None:
             return {"virtual_views": rendered} if rendered else {"views": "none"}
-        views = self._list_views(segmenter, scene, cloud, labels, space)
-        return {"views": spread_views(views, self.conditions.views_limit) or None}
-
-    def _list_views(
-        self,
-        segmenter: "Segmenter",
-        scene: LabelledScene,
-        cloud: PointCloud,
-        labels: np.ndarray,
-        space: LabelSpace,
-    ) -> list[View]:
-        """The views of a scene that may vote."""
         views = scene.list_views()
-        if self.released_views is None or not views:
-            return views
-        grid = segmenter.config.view
-        rule = ViewRule.for_evaluation(grid, self.released_views)
-        counts = count_views(scene, cloud, labels, space, grid)
-        kept = {count.view for count in counts if rule.allows(count)}
-        if not kept:
-            raise ValueError(f"scene {scene.name}: the released rule leaves no view")
-        return [view for view in views if view.name in kept]
+        if self.released_views is not None and views:
+            grid = segmenter.config.view
+            counts = count_views(scene, cloud, labels, space, grid)
+            views = keep_allowed(views, counts, ViewRule.for_evaluation(grid, self.released_views))
+            if not views:
+                raise ValueError(f"scene {scene.name}: the released rule leaves no view")
+        return {"views": spread_views(views, self.conditions.views_limit) or None}
 
     def make_jobs(self, space: LabelSpace, label_set: str) -> list[Job]:
         """A job per scene, done anew when its cloud, its labels or what they mean changes."""
@@ -337,6 +324,12 @@ def evaluate(
         labelled=sum(record["labelled"] for record in records),
         failed=failed,
     )
+
+
+def keep_allowed(views: Sequence[View], counts: Sequence[ViewCount], rule: ViewRule) -> list[View]:
+    """The views that a rule allows, by what each sees."""
+    kept = {count.view for count in counts if rule.allows(count)}
+    return [view for view in views if view.name in kept]
 
 
 def check_split(config: ModelConfig, preset: str) -> ClassSplit:
