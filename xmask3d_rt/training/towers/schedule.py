@@ -75,7 +75,7 @@ SCHEDULES = {
         words=5000,
         text=Plan(steps=2000, batch=128, rate=2e-3, warm_up=200),
         image=Plan(steps=3000, batch=8, warm_up=200),
-        vae=Plan(steps=600, batch=4, rate=1e-3, warm_up=30),
+        vae=Plan(steps=600, batch=4, warm_up=30),
         unet=Plan(steps=300, batch=4, rate=2e-3, warm_up=30),
         settings=(
             *_SETTINGS,

@@ -142,15 +142,13 @@ def train_text(work: Work) -> bool:
 def train_image(work: Work) -> bool:
     """Train the image tower and score it on the views of the validation rooms."""
     folder = work.clip.parent
-    clip = _make(lambda: Clip(work.config.clip))
-    load_network(clip, "clip", work.text_clip)
-    clip = clip.to(work.device)
+    clip = _read_text_clip(work).to(work.device)
     views = work.open_views("train")
     if not train_image_tower(clip, views, ATTRIBUTES, folder, work.schedule.image, work.clock):
         return False
-    confusion = score_image_tower(clip, work.open_views("val"), KINDS)
-    words = [SYNONYMS[kind][0] for kind in KINDS]
-    unseen = score_image_tower(clip, work.open_views("val"), words)
+    held_out = work.open_views("val")
+    confusion = score_image_tower(clip, held_out, KINDS)
+    unseen = score_image_tower(clip, held_out, [SYNONYMS[kind][0] for kind in KINDS])
     _write_scores(folder, {**_describe(confusion, ""), **_describe(unseen, "synonym_")})
     save_network(clip, "clip", work.clip)
     return True
@@ -172,10 +170,8 @@ def _describe(confusion: np.ndarray, prefix: str) -> dict[str, float]:
 def train_diffusion(work: Work) -> bool:
     """Train the VAE, then the UNet; the text encoder is CLIP's, as in Stable Diffusion v1."""
     folder = work.sd.parent
-    clip = _make(lambda: Clip(work.config.clip))
-    load_network(clip, "clip", work.text_clip)
     diffusion = _make(lambda: Diffusion(work.config.diffusion, pruned=False))
-    copy_text_encoder(clip, diffusion)
+    copy_text_encoder(_read_text_clip(work), diffusion)
     diffusion = diffusion.to(work.device)
     views = work.open_views("train")
     schedule = work.schedule
@@ -185,6 +181,13 @@ def train_diffusion(work: Work) -> bool:
         return False
     save_network(diffusion, "sd", work.sd)
     return True
+
+
+def _read_text_clip(work: Work) -> Clip:
+    """CLIP after the text stage, its image tower as drawn."""
+    clip = _make(lambda: Clip(work.config.clip))
+    load_network(clip, "clip", work.text_clip)
+    return clip
 
 
 def copy_text_encoder(clip: Clip, diffusion: Diffusion) -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +34,6 @@ class ViewBatch:
     kinds: Tensor
     objects: Tensor
     captions: list[str]
-
-    def select(self, view: int) -> "ViewBatch":
-        """One of them."""
-        part = slice(view, view + 1)
-        captions = self.captions[part]
-        return ViewBatch(self.images[part], self.kinds[part], self.objects[part], captions)
 
 
 class ViewStore:
@@ -84,17 +79,17 @@ class ViewStore:
     def read(self, index: int) -> ViewBatch:
         """All views of a scene."""
         with safe_open(self.files[index], "pt") as file:
-            pixels = file.get_tensor("images").permute(0, 3, 1, 2).float() / 255
-            kinds, objects = (file.get_tensor(name).long() for name in ("kinds", "objects"))
-            return ViewBatch(pixels, kinds, objects, json.loads(file.metadata()["captions"]))
+            return _take_views(file, _list_captions(file), slice(None))
 
     def draw(self, rng: np.random.Generator, count: int) -> ViewBatch:
         """One view of each of as many rooms, some rooms twice where there are fewer."""
         few = len(self.files) < count
         drawn = []
         for index in rng.choice(len(self.files), count, replace=few):
-            room = self.read(int(index))
-            drawn.append(room.select(int(rng.integers(len(room.captions)))))
+            with safe_open(self.files[int(index)], "pt") as file:
+                captions = _list_captions(file)
+                view = int(rng.integers(len(captions)))
+                drawn.append(_take_views(file, captions, slice(view, view + 1)))
         return join_views(drawn)
 
 
@@ -106,6 +101,18 @@ def join_views(parts: Sequence[ViewBatch]) -> ViewBatch:
         torch.cat([part.objects for part in parts]),
         [caption for part in parts for caption in part.captions],
     )
+
+
+def _list_captions(file: Any) -> list[str]:
+    """One per view of an open file."""
+    return json.loads(file.metadata()["captions"])
+
+
+def _take_views(file: Any, captions: Sequence[str], part: slice) -> ViewBatch:
+    """Some views of an open file; the others are not read."""
+    pixels = file.get_slice("images")[part].permute(0, 3, 1, 2).float() / 255
+    kinds, objects = (file.get_slice(name)[part].long() for name in ("kinds", "objects"))
+    return ViewBatch(pixels, kinds, objects, list(captions[part]))
 
 
 def _read_small(path: Path) -> np.ndarray:
