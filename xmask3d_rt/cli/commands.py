@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from xmask3d_rt.cli.errors import EXIT_MISMATCH, one_line_errors
 from xmask3d_rt.cli.options import (
+    EngineDirOption,
     check_device,
     check_outputs,
     check_segment,
@@ -66,12 +67,6 @@ SceneArgument = Annotated[
     Path,
     typer.Argument(
         metavar="SCENE", help="Point cloud: .ply, .pcd, .npz, .npy, .txt, .xyz, .csv, .asc, .pts."
-    ),
-]
-EngineDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--engine-dir", help="Folder that `build` made; else the small weights of the package."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]

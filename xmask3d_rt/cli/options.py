@@ -4,13 +4,19 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
-    import typer
-
     from xmask3d_rt.result import Result
 
+EngineDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--engine-dir", help="Folder that `build` made; else the small weights of the package."
+    ),
+]
 SIZES = (8, 8192)  # pixels of a side
 VERBOSE = ("-v", "--verbose")
 # Views rendered from the cloud alone need them.
@@ -25,7 +31,7 @@ def move_verbose(args: Sequence[str]) -> list[str]:
     return [*(VERBOSE[:1] if found else ()), *options, *args[end:]]
 
 
-def check_segment(ctx: "typer.Context") -> None:
+def check_segment(ctx: typer.Context) -> None:
     """Refuse options of `segment` that would be ignored.
 
     Raises:
@@ -45,7 +51,7 @@ def check_segment(ctx: "typer.Context") -> None:
             )
 
 
-def is_given(ctx: "typer.Context", name: str) -> bool:
+def is_given(ctx: typer.Context, name: str) -> bool:
     """Whether a parameter was written on the command line, rather than left at its default."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xmask3d_rt.cli.errors import EXIT_MISMATCH
-from xmask3d_rt.cli.options import check_device
+from xmask3d_rt.cli.options import EngineDirOption, check_device
 from xmask3d_rt.many.jobs import ATTEMPTS, JobLog, run_jobs
 from xmask3d_rt.many.slots import open_slots
 from xmask3d_rt.many.workers import Resources
@@ -48,12 +48,7 @@ def segment_many(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for results and the log.")],
     classes: Annotated[str, typer.Option("--classes", help="As for `xmask3d segment`.")],
-    engine_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--engine-dir", help="Folder that `build` made; else the small weights of the package."
-        ),
-    ] = None,
+    engine_dir: EngineDirOption = None,
     suffix: Annotated[
         list[str] | None, typer.Option(help="Per scene: .ply (default), .npz, .json, .png.")
     ] = None,
