@@ -1,7 +1,7 @@
 """What the exporter leaves in a graph and no backend needs: constants to fold, no-ops, twins.
 
 The exporter's own `optimize=True` comes to the same graph through more rules, one of which, for
-pairs of slices, looks at every node for every node: four fifths of the time of a large graph.
+pairs of slices, looks at every node for every node: three quarters of the time of a large graph.
 """
 
 import onnx_ir as ir
